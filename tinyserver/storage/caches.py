@@ -1,0 +1,93 @@
+"""Memory that may be forgotten: what the database threads and the event loop remember of what is stored.
+
+Every cache counts its bytes against its share of one budget (`[cache] budget`) and drops its oldest
+entries when the share is used up. A write step never puts something here that a roll-back could undo.
+Operations are single dictionary operations, hence safe from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from tinyserver.storage.stored_event import StoredEvent
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Key, Value]):
+    """A map that holds at most `budget` bytes and forgets what was used longest ago, roughly.
+
+    Two generations: reading an entry of the old one moves it to the young one; when the young one
+    has used half of the budget it becomes the old one and the old one is forgotten. Cheaper than
+    an exact order of use: a hit in the young generation writes nothing.
+    """
+
+    __slots__ = ("_half", "_old", "_size", "_used", "_young")
+
+    def __init__(self, budget: int, size: Callable[[Value], int]) -> None:
+        self._half = max(budget // 2, 1)
+        self._size = size
+        self._young: dict[Key, Value] = {}
+        self._old: dict[Key, Value] = {}
+        self._used = 0
+
+    def get(self, key: Key) -> Value | None:
+        """The value, or None when it is not (any more) known."""
+        value = self._young.get(key)
+        if value is None:
+            value = self._old.pop(key, None)
+            if value is not None:
+                self.put(key, value)
+        return value
+
+    def put(self, key: Key, value: Value) -> None:
+        """Remember a value."""
+        if self._used >= self._half:
+            self._old = self._young
+            self._young = {}
+            self._used = 0
+        self._young[key] = value
+        self._used += self._size(value)
+
+    def drop(self, key: Key) -> None:
+        """Forget one entry (its bytes are counted until the generation ends)."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old, self._used = {}, {}, 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+
+class Caches:
+    """The caches shared by all transactions of one database, dividing one budget.
+
+    Args:
+        budget: bytes that all of them together may use.
+    """
+
+    __slots__ = ("epoch", "events", "names", "nids")
+
+    def __init__(self, budget: int) -> None:
+        self.epoch = 0
+        """Grows with every commit that changed an event in place: a snapshot from before puts no event here."""
+        self.events: BoundedCache[int, StoredEvent] = BoundedCache(budget * 6 // 10, _event_weight)
+        self.names: BoundedCache[int, str] = BoundedCache(budget // 20, _name_weight)
+        self.nids: BoundedCache[str, int] = BoundedCache(budget // 20, _nid_weight)
+
+
+def _event_weight(event: StoredEvent) -> int:
+    return event.weight
+
+
+def _name_weight(name: str) -> int:
+    return len(name) + 150
+
+
+def _nid_weight(_nid: int) -> int:
+    return 200

@@ -1,0 +1,316 @@
+"""The SQLite file: one writer that commits in groups, readers that never wait for it.
+
+- `await db.write(step)`: the step runs on the writer thread inside a savepoint. Steps that wait at the same
+  time share one transaction and one fsync; each is answered after that commit. A step that raises is rolled
+  back alone.
+- `await db.read(step)`: the step runs on a reader thread over a snapshot.
+- `db.glance(step)`: the same on the calling thread (the event loop's), for a handful of indexed look-ups
+  that cost less than two thread switches would.
+
+Every commit is announced once, on the event loop, to `on_commit` before its writers are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from tinyserver.storage import migrations
+from tinyserver.storage.caches import Caches
+from tinyserver.storage.errors import StorageError, translate
+from tinyserver.storage.transaction import Change, ReadTransaction, WriteTransaction
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+PAGE_SIZE = 4096
+"""Bytes; fixed when a database is made."""
+CHECKPOINT_PAGES = 2000
+"""The write-ahead log is folded into the database when it holds this many pages."""
+POSITIONS_PER_RESERVATION = 100_000
+"""How far ahead the position counter is reserved on disk, so that a commit need not store it."""
+MAX_STEPS_PER_COMMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one group commit stored."""
+
+    position: int
+    """Everything up to and including this place in the one order is on disk."""
+    changes: tuple[Change, ...]
+
+
+@dataclass(slots=True)
+class _Job:
+    """A write step on its way through the writer thread."""
+
+    step: Callable[[WriteTransaction], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+    transaction: WriteTransaction | None = None
+
+
+class Database:
+    """The server's one database file.
+
+    Args:
+        path: the SQLite file; made when it is not there.
+        cache_budget: bytes for `Caches` (decoded events, names).
+        readers: number of reader threads.
+
+    Raises:
+        DatabaseTooNew: the file was written by a newer program.
+        StorageError: the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, *, cache_budget: int = 16 * 1024 * 1024, readers: int = 2) -> None:
+        self.path = path
+        self.caches = Caches(cache_budget)
+        self.on_commit: Callable[[Commit], None] = lambda commit: None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        try:
+            self._writer = _connect(path, cache_kib=4096)
+            migrations.migrate(self._writer)
+            self._position = self._reserved = self._first_position()
+        except (sqlite3.Error, OSError) as error:
+            raise translate(error) from error
+        self.position = self._position
+        self._glance = self._reader_connection()
+        self._readers = ThreadPoolExecutor(readers, "reader")
+        self._maintenance = ThreadPoolExecutor(1, "checkpoint")
+        self._checkpointing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the writer thread; called once, on the event loop that will use the database."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Finish the waiting writes, fold the write-ahead log into the file and close."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        self._readers.shutdown(wait=True)
+        self._maintenance.shutdown(wait=True)
+        self._glance.close()
+        for connection in self._connections:
+            connection.close()
+        try:
+            self._writer.execute("UPDATE counters SET value = ? WHERE name = 'position'", (self._position,))
+            self._writer.execute("PRAGMA optimize")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            log.warning("the write-ahead log could not be folded in: %s", error)
+        self._writer.close()
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    async def write(self, step: Callable[[WriteTransaction], Result]) -> Result:
+        """Run one step on the writer and wait until it is on disk.
+
+        Args:
+            step: plain function over the open transaction; whatever it raises undoes it and is raised here.
+
+        Raises:
+            StorageFull, StorageReadOnly: nothing was stored.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._jobs.put(_Job(step, future))
+        # A client that goes away must not leave its step half observed: the step goes on, unwaited for.
+        return await asyncio.shield(future)
+
+    async def read(self, step: Callable[[ReadTransaction], Result]) -> Result:
+        """Run one step on a reader thread, over a snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_on_thread, step)
+
+    def glance(self, step: Callable[[ReadTransaction], Result]) -> Result:
+        """Run a step of a few indexed look-ups at once, on the event loop."""
+        return _read_step(self._glance, self.caches, step)
+
+    # -- the writer thread -----------------------------------------------------------------------
+
+    def _write_forever(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            group = [job]
+            last = False
+            while len(group) < MAX_STEPS_PER_COMMIT and not self._jobs.empty():
+                following = self._jobs.get()
+                if following is None:
+                    last = True
+                    break
+                group.append(following)
+            self._commit_group(group)
+            if last:
+                return
+
+    def _commit_group(self, group: list[_Job]) -> None:
+        connection = self._writer
+        new_names: dict[str, int] = {}
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in group:
+                self._run_step(job, new_names)
+            self._reserve_positions()
+            connection.execute("COMMIT")
+        except BaseException as error:
+            cause = translate(error) if isinstance(error, sqlite3.Error | OSError) else error
+            if isinstance(cause, StorageError):
+                log.error("a write could not be stored: %s", cause)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._reserved = self._stored_reservation()
+            for job in group:
+                job.error = job.error or cause
+        assert self._loop is not None
+        stored = [job for job in group if job.error is None]
+        if stored:
+            for name, nid in new_names.items():
+                self.caches.nids.put(name, nid)
+                self.caches.names.put(nid, name)
+        self._loop.call_soon_threadsafe(self._announce, group, self._position)
+        if stored:
+            self._checkpoint_if_due()
+
+    def _run_step(self, job: _Job, group_names: dict[str, int]) -> None:
+        connection = self._writer
+        names = dict(group_names)
+        transaction = WriteTransaction(connection, self.caches, self._take_position, names)
+        connection.execute("SAVEPOINT step")
+        try:
+            job.result = job.step(transaction)
+        except BaseException as error:
+            if not connection.in_transaction:  # SQLite rolled everything back by itself (disk full, I/O error)
+                raise
+            connection.execute("ROLLBACK TO step")
+            connection.execute("RELEASE step")
+            job.error = translate(error) if isinstance(error, sqlite3.Error | OSError) else error
+            return
+        connection.execute("RELEASE step")
+        job.transaction = transaction
+        group_names.update(names)
+
+    def _announce(self, group: list[_Job], position: int) -> None:
+        """On the event loop: ring the bell, then answer the writers."""
+        stored = [job.transaction for job in group if job.error is None and job.transaction is not None]
+        if stored:
+            self.position = max(self.position, position)
+            for transaction in stored:
+                for callback in transaction.after_commit:
+                    callback()
+            changes = tuple(change for transaction in stored for change in transaction.changes)
+            self.on_commit(Commit(self.position, changes))
+        for job in group:
+            if job.future.done():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+    # -- positions -------------------------------------------------------------------------------
+
+    def _first_position(self) -> int:
+        return int(self._writer.execute("SELECT value FROM counters WHERE name = 'position'").fetchone()[0])
+
+    def _stored_reservation(self) -> int:
+        try:
+            return self._first_position()
+        except sqlite3.Error:
+            return 0
+
+    def _take_position(self) -> int:
+        self._position += 1
+        return self._position
+
+    def _reserve_positions(self) -> None:
+        # After a crash the counter goes on from the reservation: beyond everything ever given out.
+        if self._position > self._reserved - POSITIONS_PER_RESERVATION // 10:
+            reserved = self._position + POSITIONS_PER_RESERVATION
+            self._writer.execute("UPDATE counters SET value = ? WHERE name = 'position'", (reserved,))
+            self._reserved = reserved
+
+    # -- readers ---------------------------------------------------------------------------------
+
+    def _reader_connection(self) -> sqlite3.Connection:
+        connection = _connect(self.path, cache_kib=2048)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _read_on_thread(self, step: Callable[[ReadTransaction], Result]) -> Result:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._reader_connection()
+            self._connections.append(connection)
+        return _read_step(connection, self.caches, step)
+
+    # -- the write-ahead log ---------------------------------------------------------------------
+
+    def _checkpoint_if_due(self) -> None:
+        wal = Path(f"{self.path}-wal")
+        try:
+            due = wal.stat().st_size > CHECKPOINT_PAGES * PAGE_SIZE
+        except OSError:
+            return
+        if due and not self._checkpointing.is_set():
+            self._checkpointing.set()
+            self._maintenance.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        """Fold the log into the file on a thread of its own: writers and readers go on meanwhile."""
+        try:
+            connection = _connect(self.path, cache_kib=64)
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            log.warning("checkpoint failed, will be tried again: %s", error)
+        finally:
+            self._checkpointing.clear()
+
+
+def _connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=400, timeout=30)
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA foreign_keys = OFF")
+    return connection
+
+
+def _read_step(connection: sqlite3.Connection, caches: Caches, step: Callable[[ReadTransaction], Result]) -> Result:
+    try:
+        connection.execute("BEGIN")
+        try:
+            return step(ReadTransaction(connection, caches))
+        finally:
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise translate(error) from error

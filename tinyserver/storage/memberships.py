@@ -1,0 +1,122 @@
+"""Who is in which room now: kept with the current state, found from the room's side and from a local user's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
+
+
+class Membership(IntEnum):
+    """The membership values of the specification as numbers."""
+
+    LEAVE = 0
+    BAN = 1
+    KNOCK = 2
+    INVITE = 3
+    JOIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipRow:
+    """One user's membership of one room; `event` is the nid of the member event, `position` when it became so."""
+
+    room: int
+    user: int
+    membership: Membership
+    event: int
+    position: int
+    forgotten: bool
+
+
+_COLUMNS = "room, user, membership, event, position, forgotten"
+
+
+def set_membership(
+    tx: WriteTransaction, *, room: int, user: int, membership: Membership, event: int, position: int, is_local: bool
+) -> None:
+    """Record what the current state says of a user; the bell rings for a local one."""
+    tx.execute(
+        "INSERT INTO memberships (room, user, membership, event, position, is_local, forgotten) "
+        "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (room, user) DO UPDATE SET membership = excluded.membership, "
+        "event = excluded.event, position = excluded.position, forgotten = 0",
+        (room, user, int(membership), event, position, int(is_local)),
+    )
+    if is_local:
+        tx.changed(Topic.MEMBERSHIP, user, position)
+
+
+def remove(tx: WriteTransaction, room: int, user: int) -> None:
+    """The current state no longer names the user."""
+    tx.execute("DELETE FROM memberships WHERE room = ? AND user = ?", (room, user))
+
+
+def get(tx: ReadTransaction, room: int, user: int) -> MembershipRow | None:
+    """A user's membership of a room, or None when the state does not name the user."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM memberships WHERE room = ? AND user = ?", (room, user))
+    return None if row is None else MembershipRow(row[0], row[1], Membership(row[2]), row[3], row[4], bool(row[5]))
+
+
+def is_joined(tx: ReadTransaction, room: int, user: int) -> bool:
+    """Whether the user is in the room now."""
+    value = tx.value("SELECT membership FROM memberships WHERE room = ? AND user = ?", (room, user))
+    return value == Membership.JOIN
+
+
+def of_local_user(tx: ReadTransaction, user: int, kinds: Collection[Membership]) -> list[MembershipRow]:
+    """All rooms in which a local user has one of the memberships."""
+    marks = ",".join("?" * len(kinds))
+    return [
+        MembershipRow(row[0], row[1], Membership(row[2]), row[3], row[4], bool(row[5]))
+        for row in tx.execute(
+            f"SELECT {_COLUMNS} FROM memberships WHERE user = ? AND is_local = 1 AND membership IN ({marks})",
+            (user, *(int(kind) for kind in kinds)),
+        )
+    ]
+
+
+def joined_rooms(tx: ReadTransaction, user: int) -> list[int]:
+    """The rooms that a local user is in."""
+    return [
+        row[0]
+        for row in tx.execute(
+            "SELECT room FROM memberships WHERE user = ? AND is_local = 1 AND membership = 4", (user,)
+        )
+    ]
+
+
+def local_members(tx: ReadTransaction, room: int, kind: Membership = Membership.JOIN) -> list[int]:
+    """The local users with a membership of a room."""
+    return [
+        row[0]
+        for row in tx.execute(
+            "SELECT user FROM memberships WHERE room = ? AND is_local = 1 AND membership = ?", (room, int(kind))
+        )
+    ]
+
+
+def members(tx: ReadTransaction, room: int, kind: Membership, limit: int = -1) -> list[tuple[int, int]]:
+    """(user, nid of the member event) of those with a membership, by the order of their numbers."""
+    return tx.rows(
+        "SELECT user, event FROM memberships WHERE room = ? AND membership = ? ORDER BY user LIMIT ?",
+        (room, int(kind), limit),
+    )
+
+
+def share_a_room(tx: ReadTransaction, user: int, other: int) -> bool:
+    """Whether a local user and another user are in some room together."""
+    return bool(
+        tx.value(
+            "SELECT EXISTS (SELECT 1 FROM memberships a JOIN memberships b ON b.room = a.room AND b.user = ? "
+            "AND b.membership = 4 WHERE a.user = ? AND a.is_local = 1 AND a.membership = 4)",
+            (other, user),
+        )
+    )
+
+
+def forget(tx: WriteTransaction, room: int, user: int) -> None:
+    """A local user who left wants to see nothing of the room any more."""
+    tx.execute("UPDATE memberships SET forgotten = 1 WHERE room = ? AND user = ?", (room, user))
+    tx.changed(Topic.MEMBERSHIP, user)

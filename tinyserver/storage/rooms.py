@@ -1,0 +1,128 @@
+"""Rooms: their version, current state and forward extremities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tinyserver.protocol.room_versions import RoomVersion, get_room_version
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRow:
+    """A room as it stands: `state` is the root of its current state, `extremities` the nids of its forward
+    extremities, `last_event` the place of its newest event, `joined`/`invited` the number of such members."""
+
+    nid: int
+    room_id: str
+    version: RoomVersion
+    state: int
+    extremities: tuple[int, ...]
+    last_event: int
+    first_place: int
+    joined: int
+    invited: int
+    is_public: bool
+
+
+_COLUMNS = "nid, room_id, version, state, extremities, last_event, first_place, joined, invited, is_public"
+
+
+def _from_row(row: Any) -> RoomRow:
+    return RoomRow(
+        row[0],
+        row[1],
+        get_room_version(row[2]),
+        row[3],
+        tuple(json.loads(row[4])),
+        row[5],
+        row[6],
+        row[7],
+        row[8],
+        bool(row[9]),
+    )
+
+
+def create(tx: WriteTransaction, room_id: str, version: RoomVersion) -> RoomRow:
+    """Add a room without any event yet."""
+    nid = tx.execute(
+        "INSERT INTO rooms (room_id, version) VALUES (?, ?)", (room_id, version.identifier)
+    ).lastrowid
+    assert nid is not None
+    return RoomRow(nid, room_id, version, 0, (), 0, 0, 0, 0, False)
+
+
+def find(tx: ReadTransaction, room_id: str) -> RoomRow | None:
+    """A room by its ID, or None when nothing of it is known."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM rooms WHERE room_id = ?", (room_id,))
+    return None if row is None else _from_row(row)
+
+
+def get(tx: ReadTransaction, nid: int) -> RoomRow:
+    """A room by its number, which exists."""
+    return _from_row(tx.row(f"SELECT {_COLUMNS} FROM rooms WHERE nid = ?", (nid,)))
+
+
+def get_many(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, RoomRow]:
+    """Rooms by their numbers."""
+    return {nid: get(tx, nid) for nid in nids}
+
+
+def advance(tx: WriteTransaction, nid: int, extremities: Collection[int], last_event: int) -> None:
+    """Note a new newest event and the forward extremities that follow from it."""
+    tx.execute(
+        "UPDATE rooms SET extremities = ?, last_event = ? WHERE nid = ?",
+        (json.dumps(sorted(extremities), separators=(",", ":")), last_event, nid),
+    )
+
+
+def set_state(tx: WriteTransaction, nid: int, state: int, position: int, joined: int, invited: int) -> None:
+    """Change the current state, remembering from which position on it holds."""
+    tx.execute("UPDATE rooms SET state = ?, joined = ?, invited = ? WHERE nid = ?", (state, joined, invited, nid))
+    tx.execute("INSERT OR REPLACE INTO room_states (room, position, state) VALUES (?, ?, ?)", (nid, position, state))
+
+
+def state_at(tx: ReadTransaction, nid: int, position: int) -> int:
+    """The root of what was the current state at a position of the one order; 0 (empty) before the room was known."""
+    value = tx.value(
+        "SELECT state FROM room_states WHERE room = ? AND position <= ? ORDER BY position DESC LIMIT 1",
+        (nid, position),
+    )
+    return int(value or 0)
+
+
+def set_public(tx: WriteTransaction, nid: int, is_public: bool) -> None:
+    """List the room in the room directory, or take it out."""
+    tx.execute("UPDATE rooms SET is_public = ? WHERE nid = ?", (int(is_public), nid))
+
+
+def public(tx: ReadTransaction, offset: int, limit: int) -> list[RoomRow]:
+    """Rooms in the directory, the largest first."""
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM rooms WHERE is_public = 1 ORDER BY joined DESC, nid LIMIT ? OFFSET ?", (limit, offset)
+    )
+    return [_from_row(row) for row in rows]
+
+
+def set_alias(tx: WriteTransaction, alias: str, room: int, creator: int) -> None:
+    """Point an alias to a room; the alias is free."""
+    tx.execute("INSERT INTO aliases (alias, room, creator) VALUES (?, ?, ?)", (alias, room, creator))
+
+
+def remove_alias(tx: WriteTransaction, alias: str) -> None:
+    """Take an alias away."""
+    tx.execute("DELETE FROM aliases WHERE alias = ?", (alias,))
+
+
+def of_alias(tx: ReadTransaction, alias: str) -> tuple[int, int] | None:
+    """(room nid, creator nid) of a local alias, or None."""
+    row = tx.row("SELECT room, creator FROM aliases WHERE alias = ?", (alias,))
+    return None if row is None else (row[0], row[1])
+
+
+def aliases(tx: ReadTransaction, room: int) -> list[str]:
+    """The local aliases of a room."""
+    return [row[0] for row in tx.execute("SELECT alias FROM aliases WHERE room = ? ORDER BY alias", (room,))]

@@ -1,0 +1,107 @@
+"""An open transaction, as storage functions see it.
+
+Storage functions are plain synchronous functions whose first argument is a `ReadTransaction` or a
+`WriteTransaction`. A service bundles all work of one logical step into one function and hands it to
+`Database.read` or `Database.write`, so a step crosses to a database thread once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from tinyserver.storage.caches import Caches
+
+
+class Topic(IntEnum):
+    """What a change concerns; together with a nid it addresses those who wait for it."""
+
+    TIMELINE = 1
+    """An event was appended to a room (nid: the room)."""
+    RECEIPT = 2
+    """A receipt moved in a room (nid: the room)."""
+    USER = 3
+    """Something of one user's own changed: account data, an invite, a to-device message, ... (nid: the user)."""
+    MEMBERSHIP = 4
+    """A local user's membership of some room changed (nid: the user)."""
+    DEVICE_LIST = 5
+    """The devices or cross-signing keys of a user changed (nid: the user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One stored change: its position in the one order, and whom it concerns."""
+
+    position: int
+    topic: Topic
+    nid: int
+
+
+class ReadTransaction:
+    """A consistent snapshot of the database."""
+
+    __slots__ = ("caches", "connection", "epoch")
+
+    def __init__(self, connection: sqlite3.Connection, caches: Caches) -> None:
+        self.connection = connection
+        self.caches = caches
+        self.epoch = caches.epoch
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self.connection.execute(sql, parameters)
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first row, or None."""
+        return self.connection.execute(sql, parameters).fetchone()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """All rows: only where their number is bounded."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.connection.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+
+class WriteTransaction(ReadTransaction):
+    """One step inside a group commit: all of it is stored, or nothing.
+
+    What the step learns is kept beside the shared caches until the commit; a step that fails leaves
+    no trace in memory either.
+    """
+
+    __slots__ = ("_next_position", "after_commit", "changed_events", "changes", "new_names")
+
+    def __init__(
+        self, connection: sqlite3.Connection, caches: Caches, next_position: Callable[[], int], new_names: dict[str, int]
+    ) -> None:
+        super().__init__(connection, caches)
+        self._next_position = next_position
+        self.changes: list[Change] = []
+        self.after_commit: list[Callable[[], None]] = []
+        self.changed_events: set[int] = set()
+        self.new_names = new_names
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run one statement for each row of parameters."""
+        return self.connection.executemany(sql, parameters)
+
+    def next_position(self) -> int:
+        """The next place in the one order of stored changes; never given out twice."""
+        return self._next_position()
+
+    def changed(self, topic: Topic, nid: int, position: int | None = None) -> int:
+        """Note a change, so that the bell rings for it after the commit; its position (a new one unless given)."""
+        if position is None:
+            position = self._next_position()
+        self.changes.append(Change(position, topic, nid))
+        return position
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the event loop when the commit is on disk, before anyone is answered."""
+        self.after_commit.append(callback)
