@@ -9,6 +9,7 @@ spec: rooms/v1 ... rooms/v12
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 
 from tinyserver.protocol.errors import UnsupportedRoomVersion
@@ -58,7 +59,7 @@ class RedactionRules:
         return replace(self, content=MappingProxyType({**self.content, **changed}))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RoomVersion:
     """Everything in which one room version differs from another. Two are equal if they are the same object."""
 
@@ -71,6 +72,9 @@ class RoomVersion:
     strict_canonical_json: bool
     """Numbers are integers from -(2**53)+1 to 2**53-1; anything else makes the event invalid."""
     max_depth: int
+    field_limits_in_bytes: bool
+    """The limit of 255 for single fields counts bytes of UTF-8. Servers used to count code points, so that longer
+    ones exist in rooms of old versions."""
     redacts_in_content: bool
     """``m.room.redaction`` names its target in ``content.redacts``, else in the top-level ``redacts``."""
     room_id_is_create_hash: bool
@@ -112,18 +116,24 @@ class RoomVersion:
     integer_power_levels: bool
     """Every power level which is present must be an integer, else the event is rejected (rule 9.1 of version 10)."""
 
-    @property
+    @cached_property
     def event_id_in_pdu(self) -> bool:
         """Whether a PDU carries its own ``event_id``, else the ID is computed from the event."""
         return self.event_id_format is EventIdFormat.OPAQUE
 
-    @property
+    @cached_property
+    def hashed_keys(self) -> frozenset[str]:
+        """The top-level keys that the reference hash and the signatures of an event cover."""
+        uncovered = {"signatures", "unsigned"} if self.event_id_in_pdu else {"signatures", "unsigned", "event_id"}
+        return self.redaction_rules.top_level - uncovered
+
+    @cached_property
     def restricted_join_rules(self) -> frozenset[str]:
         """The join rules which let members of other rooms in."""
         rules = {"restricted"} if self.restricted else set()
         return frozenset(rules | ({"knock_restricted"} if self.knock_restricted else set()))
 
-    @property
+    @cached_property
     def knock_join_rules(self) -> frozenset[str]:
         """The join rules which allow knocking."""
         rules = {"knock"} if self.knock else set()
@@ -188,6 +198,7 @@ _V1 = RoomVersion(
     references_with_hashes=True,
     strict_canonical_json=False,
     max_depth=2**63 - 1,
+    field_limits_in_bytes=False,
     redacts_in_content=False,
     room_id_is_create_hash=False,
     enforce_key_validity=False,
@@ -233,7 +244,12 @@ _V10 = replace(
     _V9, identifier="10", knock_restricted=True, power_levels_accept_strings=False, integer_power_levels=True
 )
 _V11 = replace(
-    _V10, identifier="11", redaction_rules=_REDACTION_V11, redacts_in_content=True, creator_in_content=False
+    _V10,
+    identifier="11",
+    field_limits_in_bytes=True,
+    redaction_rules=_REDACTION_V11,
+    redacts_in_content=True,
+    creator_in_content=False,
 )
 _V12 = replace(
     _V11,
