@@ -1,0 +1,192 @@
+"""The ASGI application: from an HTTP request to a handler, and from its answer or error to an HTTP response."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Iterable
+from time import perf_counter
+from typing import Any
+
+from tinyserver.api.answers import CORS_HEADERS, JSON_HEADERS, encode_answer, with_cors
+from tinyserver.api.calls import AsgiApp, Authenticator, Call, ClientGone, Message, Receive, Scope, Send
+from tinyserver.api.client_addresses import ClientAddresses
+from tinyserver.api.rate_limits import RateLimiter, address_key
+from tinyserver.api.routing import Answer, Auth, Endpoint, Route, Router, Surface
+from tinyserver.protocol.errors import Forbidden, GuestAccessForbidden, MatrixError, MissingToken, Unrecognized
+
+logger = logging.getLogger(__name__)
+request_log = logging.getLogger("tinyserver.requests")
+
+_CLIENT_CLOSED = 499  # only ever logged
+
+
+def build_app(
+    router: Router,
+    authenticator: Authenticator,
+    limiter: RateLimiter,
+    *,
+    surfaces: Iterable[Surface] = Surface,
+    trusted_proxies: Iterable[str] = (),
+) -> AsgiApp:
+    """The application of one listener.
+
+    :param router: all endpoints; those that belong to none of ``surfaces`` are answered as unknown.
+    :param authenticator: turns access tokens into requesters.
+    :param trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed. Raises ValueError for others.
+    """
+    return _App(router, authenticator, limiter, frozenset(surfaces), ClientAddresses(trusted_proxies))
+
+
+class _App:
+    def __init__(
+        self,
+        router: Router,
+        authenticator: Authenticator,
+        limiter: RateLimiter,
+        surfaces: frozenset[Surface],
+        addresses: ClientAddresses,
+    ) -> None:
+        self._router = router
+        self._authenticator = authenticator
+        self._limiter = limiter
+        self._surfaces = surfaces
+        self._addresses = addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"only HTTP is served, not {scope['type']}")
+        started = perf_counter()
+        status = await self._respond(scope, receive, send)
+        if request_log.isEnabledFor(logging.INFO):
+            # The path without its query, which may hold a token; still percent-encoded, so it cannot forge log lines.
+            request_log.info(
+                "%s %s %d %.1f ms",
+                scope["method"],
+                scope["raw_path"].decode("ascii", "backslashreplace"),
+                status,
+                (perf_counter() - started) * 1000,
+            )
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer the request; returns the status for the log."""
+        if scope["method"] == "OPTIONS":
+            return await _send(send, 204, CORS_HEADERS, b"")
+        try:
+            answer = await self._handle(scope, receive)
+            if callable(answer):
+                return await _send_response(answer, scope, receive, send)
+            return await _send(send, 200, JSON_HEADERS, encode_answer(answer))
+        except ClientGone:
+            return _CLIENT_CLOSED
+        except MatrixError as error:
+            return await _send_error(send, error)
+        except Exception:
+            error_id = secrets.token_hex(4)
+            logger.exception(
+                "error %s in %s %s", error_id, scope["method"], scope["raw_path"].decode("ascii", "replace")
+            )
+            message = f"Internal server error. The server's log has more about it under {error_id}."
+            return await _send_error(send, MatrixError(message))
+
+    async def _handle(self, scope: Scope, receive: Receive) -> Answer:
+        route, path = self._router.match(scope["method"], scope["raw_path"])
+        endpoint = route.endpoint
+        if endpoint.surface not in self._surfaces:
+            raise Unrecognized("This address of the server does not serve this endpoint.", status=404)
+        call: Call[Any, Any] = Call(scope, receive, path, self._addresses.of(scope))
+        if endpoint.auth is not Auth.NONE:
+            await self._authenticate(endpoint, call)
+        self._limit(endpoint, call)
+        route.read_query.read(call)
+        if route.read_body is not None:
+            await route.read_body.read(call)
+        if endpoint.long_poll:
+            return await _while_connected(call, route)
+        return await route.handler(call)
+
+    async def _authenticate(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
+        token = _access_token(call)
+        if token is None:
+            if endpoint.auth is Auth.OPTIONAL:
+                return
+            raise MissingToken
+        requester = await self._authenticator.authenticate(token, call)
+        if requester.is_guest and not endpoint.guests:
+            raise GuestAccessForbidden("Guests cannot do this. Register an account first.")
+        if endpoint.auth is Auth.ADMIN and not requester.is_admin:
+            raise Forbidden("Only administrators of this server can do this.")
+        call.optional_requester = requester
+
+    def _limit(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
+        if endpoint.limit is None:
+            return
+        requester = call.optional_requester
+        if requester is not None:
+            self._limiter.spend(endpoint.limit, requester.user_id, is_admin=requester.is_admin)
+        else:
+            self._limiter.spend(endpoint.limit, address_key(call.client_address))
+
+
+def _access_token(call: Call[Any, Any]) -> str | None:
+    """The token of the Authorization header, or else of the query. spec: client-server-api#using-access-tokens"""
+    scheme, _, token = call.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    if b"access_token=" in call.scope["query_string"]:
+        return next(iter(call.query_parameters.get("access_token", ())), None)
+    return None
+
+
+async def _while_connected(call: Call[Any, Any], route: Route) -> Answer:
+    """Run a handler that waits; it is cancelled when its client goes away. Raises ClientGone then."""
+
+    async def wait_until_gone() -> None:
+        try:
+            while True:
+                await call.receive()
+        except ClientGone:
+            handling.cancel()
+
+    handling = asyncio.ensure_future(_run(route.handler(call)))
+    watching = asyncio.ensure_future(wait_until_gone())
+    try:
+        return await handling
+    except asyncio.CancelledError:
+        if watching.done():
+            raise ClientGone from None
+        handling.cancel()
+        raise
+    finally:
+        watching.cancel()
+
+
+async def _run(answer: Awaitable[Answer]) -> Answer:
+    return await answer
+
+
+async def _send_error(send: Send, error: MatrixError) -> int:
+    extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    return await _send(send, error.status, JSON_HEADERS + extra, encode_answer(error.body()))
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return status
+
+
+async def _send_response(response: AsgiApp, scope: Scope, receive: Receive, send: Send) -> int:
+    """Let a Starlette response (or any ASGI callable) answer, with the CORS headers added."""
+    status = 0
+
+    async def send_with_cors(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            message = {**message, "headers": with_cors(message.get("headers", ()))}
+        await send(message)
+
+    await response(scope, receive, send_with_cors)
+    return status

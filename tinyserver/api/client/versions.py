@@ -1,0 +1,30 @@
+"""Which versions of the specification are served. spec: client-server-api#specification-versions"""
+
+from collections.abc import Mapping
+
+from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+
+# Complete, without holes: clients look for "at least v1.4" by testing whether "v1.4" is in the list.
+SPEC_VERSIONS = [
+    *("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1"),
+    *(f"v1.{minor}" for minor in range(1, 20)),
+]
+
+
+class VersionsApi:
+    """The one question that a client asks before anything else.
+
+    :param unstable_features: the features by the names of their proposals; only what really works belongs here, since
+        clients switch to a feature as soon as it is announced.
+    """
+
+    surface = Surface.CLIENT
+
+    def __init__(self, unstable_features: Mapping[str, bool]) -> None:
+        self._unstable_features = dict(unstable_features)
+
+    @endpoint("GET", "/_matrix/client/versions", spec="client-server-api#get_matrixclientversions", auth=Auth.NONE)
+    async def get_versions(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """The versions and unstable features: the same for everybody, so no token is looked at."""
+        return {"versions": SPEC_VERSIONS, "unstable_features": self._unstable_features}

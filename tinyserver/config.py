@@ -1,0 +1,394 @@
+"""The configuration: one TOML file becomes frozen dataclasses.
+
+The dataclasses are the only list of keys. What each key means stands in its ``setting``; the commented file that
+``tinyserver init`` writes and ``docs/configuration.md`` are made from it (:mod:`tinyserver.config_text`).
+
+Sizes are written like ``"50 MiB"`` and held in bytes; durations like ``"1h"`` and held in seconds.
+"""
+
+# ruff: noqa: RUF009 (``setting`` returns a dataclass field)
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+Bytes = Annotated[int, "size"]
+Seconds = Annotated[float, "duration"]
+
+_SIZE_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the key and says what to do."""
+
+
+def setting(doc: str, default: Any = MISSING, **options: Any) -> Any:
+    """A dataclass field with its documentation; without a default the key is required."""
+    if default is MISSING and "default_factory" not in options:
+        return field(metadata={"doc": doc})
+    if default is MISSING:
+        return field(metadata={"doc": doc}, **options)
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address that tinyserver listens at. The section can be repeated."""
+
+    address: str = setting('Host and port: "127.0.0.1:8008", "[::]:8448". Port 0 takes a free port.', "127.0.0.1:8008")
+    serves: tuple[Literal["client", "federation", "media", "admin", "metrics"], ...] = setting(
+        "What is served here: any of client, federation, media, admin, metrics.",
+        ("client", "federation", "media", "admin", "metrics"),
+    )
+    tls_certificate: str = setting(
+        "Certificate chain (PEM). Empty: plain HTTP, for use behind a reverse proxy or at home. "
+        "After renewing it, send SIGHUP (systemctl reload tinyserver).",
+        "",
+    )
+    tls_key: str = setting("The certificate's private key (PEM).", "")
+    trusted_proxies: tuple[str, ...] = setting(
+        "Addresses or networks of reverse proxies whose X-Forwarded-For header is believed.", ("127.0.0.0/8", "::1")
+    )
+    max_connections: int = setting("Connections at the same time; above that clients get 503.", 2000)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Who may make an account."""
+
+    mode: Literal["open", "token", "closed"] = setting(
+        'Who can register: "open" anybody, "token" who has a registration token, "closed" nobody '
+        '(accounts are then made with "tinyserver user create").',
+        "token",
+    )
+    shared_secret: str = setting(
+        "Lets tools that know this secret make accounts (registration by HMAC). Empty: not offered.", ""
+    )
+    allow_guests: bool = setting("Whether guests may look around without an account.", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """What checking a password costs (Argon2id): more is safer against a stolen database, and slower to log in."""
+
+    memory: Bytes = setting("Memory for one password.", 19 * 1024**2)
+    iterations: int = setting("Passes over that memory.", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """New rooms."""
+
+    default_version: str = setting("The room version of new rooms.", "12")
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A token bucket: up to ``burst`` requests at once, refilled by ``per_second``."""
+
+    per_second: float = setting("Requests a second in the long run.")
+    burst: int = setting("Requests at once.")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How fast one user, or one address that is not logged in, may go. Above that clients are told to wait."""
+
+    enabled: bool = setting("Whether there are limits at all.", True)
+    admins_exempt: bool = setting("Whether administrators may go as fast as they like.", True)
+    message: Bucket = setting("Sending messages and state.", Bucket(5, 50))
+    redaction: Bucket = setting("Redacting events.", Bucket(5, 100))
+    login_address: Bucket = setting("Logging in, for each address.", Bucket(0.2, 10))
+    login_account: Bucket = setting("Logging in, for each account.", Bucket(0.2, 10))
+    login_failed: Bucket = setting("Wrong passwords, for each account.", Bucket(0.1, 5))
+    registration: Bucket = setting("Making accounts, for each address.", Bucket(0.1, 10))
+    join: Bucket = setting("Joining and knocking on rooms.", Bucket(0.5, 20))
+    invite: Bucket = setting("Inviting people.", Bucket(0.5, 30))
+    create_room: Bucket = setting("Making and upgrading rooms.", Bucket(0.2, 20))
+    profile: Bucket = setting("Changing one's profile.", Bucket(0.2, 10))
+    media: Bucket = setting("Uploads, downloads and previews.", Bucket(10, 100))
+    search: Bucket = setting("Searching messages, people and rooms.", Bucket(1, 20))
+    report: Bucket = setting("Reporting events, rooms and people.", Bucket(0.1, 10))
+    other: Bucket = setting("Everything else that is limited.", Bucket(20, 200))
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """Talking with other Matrix servers."""
+
+    enabled: bool = setting("Whether other servers are talked to.", True)
+    trusted_key_servers: tuple[str, ...] = setting(
+        "Servers that are asked for the keys of servers which cannot be reached.", ()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Every connection that tinyserver opens: federation, push, bridges, previews, identity servers, mail."""
+
+    verify_tls: bool = setting("Check certificates. Only a test set-up turns this off.", True)
+    extra_ca_files: tuple[str, ...] = setting("Further certificate authorities to trust (PEM files).", ())
+    allow_private_addresses: bool = setting(
+        "Allow connections to private addresses (192.168.x.x, localhost). A set-up on a LAN turns this on.",
+        False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """Sending mail: password resets, invitations, notifications."""
+
+    host: str = setting("The mail server. Empty: no mail.", "")
+    port: int = setting("Its port.", 587)
+    tls: Literal["starttls", "tls", "none"] = setting(
+        'How the connection is encrypted: "starttls", "tls" or "none".', "starttls"
+    )
+    username: str = setting("Login name. Empty: no login.", "")
+    password: str = setting("Password of that login.", "")
+    sender: str = field(
+        default="tinyserver <noreply@example.org>", metadata={"doc": "The sender of the mails.", "key": "from"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Voip:
+    """Calls."""
+
+    turn_uris: tuple[str, ...] = setting(
+        'TURN servers for one-to-one calls: "turn:turn.example.org?transport=udp".', ()
+    )
+    turn_shared_secret: str = setting("The secret shared with the TURN servers.", "")
+    turn_lifetime: Seconds = setting("How long TURN credentials are valid.", 3600.0)
+    livekit_url: str = setting(
+        "LiveKit server for group calls (wss://...); its token service is built in. Empty: none.", ""
+    )
+    livekit_key: str = setting("API key at the LiveKit server.", "")
+    livekit_secret: str = setting("API secret at the LiveKit server.", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Appservices:
+    """Bridges and bots."""
+
+    files: tuple[str, ...] = setting("Registration files (YAML) as bridges generate them.", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Files that people send."""
+
+    max_upload: Bytes = setting("The largest upload.", 50 * 1024**2)
+    remote_cache: Bytes = setting("Disk space for copies of files from other servers.", 2 * 1024**3)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPreviews:
+    """Previews of links. The server then fetches the pages that people link to."""
+
+    enabled: bool = setting("Whether previews are made.", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Memory."""
+
+    budget: Bytes = setting("Memory for all caches together.", 32 * 1024**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is written to the log (standard error; under systemd the journal). Never a token or a password."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "The least important messages that are written.", "info"
+    )
+    requests: bool = setting(
+        "Write a line for each request (method, path, status, milliseconds). Off: it wears out SD cards.",
+        False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration."""
+
+    server_name: str = setting(
+        'The name after the colon in "@alice:example.org". It cannot be changed once there are accounts.'
+    )
+    data_dir: Path = setting("Where the database, the keys and the media live. Relative to this file.", Path("data"))
+    public_url: str = setting("The URL where clients reach this server; .well-known tells it to them.", "")
+    listen: tuple[Listener, ...] = setting("", (Listener(),))
+    registration: Registration = setting("", Registration())
+    passwords: Passwords = setting("", Passwords())
+    rooms: Rooms = setting("", Rooms())
+    rate_limits: RateLimits = setting("", RateLimits())
+    federation: Federation = setting("", Federation())
+    outgoing: Outgoing = setting("", Outgoing())
+    smtp: Smtp = setting("", Smtp())
+    voip: Voip = setting("", Voip())
+    appservices: Appservices = setting("", Appservices())
+    media: Media = setting("", Media())
+    url_previews: UrlPreviews = setting("", UrlPreviews())
+    cache: Cache = setting("", Cache())
+    log: Log = setting("", Log())
+
+
+def load_config(file: Path) -> Config:
+    """The configuration in ``file``; a relative ``data_dir`` is taken from the file's directory.
+
+    Raises ConfigError, which says what is wrong with which key, and how to mend it.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{file} does not exist. Make it with: tinyserver init --server-name NAME --data DIR"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    try:
+        return parse_config(text, file.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def parse_config(text: str, directory: Path) -> Config:
+    """As :func:`load_config`, from the text of the file. Raises ConfigError."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"this is not TOML: {error}") from error
+    config = _section(Config, values, "")
+    _check(config)
+    return _with_data_dir(config, directory)
+
+
+def key_of(setting_field: Field[Any]) -> str:
+    """The key of a field in the file; it is the field's name unless that is a word of Python."""
+    key: str = setting_field.metadata.get("key", setting_field.name)
+    return key
+
+
+def _with_data_dir(config: Config, directory: Path) -> Config:
+    if config.data_dir.is_absolute():
+        return config
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    return Config(**{**values, "data_dir": directory / config.data_dir})
+
+
+def _section(section: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    """An instance of a dataclass from a TOML table; ``prefix`` is the table's name with a dot."""
+    known = {key_of(each): each for each in fields(section)}  # type: ignore[arg-type]
+    types = get_type_hints(section, include_extras=True)
+    for key in values:
+        if key not in known:
+            raise ConfigError(_unknown_key(prefix + key, key, known, prefix))
+    arguments = {}
+    for key, each in known.items():
+        if key in values:
+            arguments[each.name] = _value(types[each.name], values[key], prefix + key, each)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise ConfigError(f'the key "{prefix}{key}" is missing. It says: {each.metadata["doc"]}')
+    return section(**arguments)
+
+
+def _unknown_key(full: str, key: str, known: Mapping[str, Field[Any]], prefix: str) -> str:
+    # Only a wrong configuration needs it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
+    if not near:
+        return f'there is no key "{full}". Known here: {", ".join(known)}. See docs/configuration.md.'
+    doc = known[near[0]].metadata["doc"]
+    return f'there is no key "{full}". Is "{prefix}{near[0]}" meant? {doc}'.rstrip()
+
+
+def _value(annotation: Any, value: Any, key: str, each: Field[Any]) -> Any:
+    """A TOML value as the field's type."""
+    if get_origin(annotation) is Annotated:
+        return _quantity(get_args(annotation)[1], value, key)
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f'"{key}" must be a list, such as {_example(each)}.')
+        element = get_args(annotation)[0]
+        return tuple(_value(element, item, f"{key}[{index}]", each) for index, item in enumerate(value))
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if value not in choices:
+            raise ConfigError(f'"{key}" must be one of {", ".join(map(repr, choices))}, not {value!r}.')
+        return value
+    if is_dataclass(annotation):
+        if not isinstance(value, dict):
+            raise ConfigError(f'"{key}" must be a table of keys and values.')
+        return _section(annotation, value, f"{key}.")  # type: ignore[arg-type]
+    return _plain(annotation, value, key)
+
+
+def _plain(annotation: Any, value: Any, key: str) -> Any:
+    accepted: dict[Any, Any] = {str: str, Path: str, int: int, float: (int, float), bool: bool}
+    names = {
+        str: "text in quotes",
+        Path: "a path in quotes",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+    }
+    if not isinstance(value, accepted[annotation]) or (isinstance(value, bool) and annotation is not bool):
+        raise ConfigError(f'"{key}" must be {names[annotation]}, not {value!r}.')
+    if annotation in (int, float) and value < 0:
+        raise ConfigError(f'"{key}" must not be negative.')
+    return Path(value) if annotation is Path else annotation(value)
+
+
+def _quantity(kind: str, value: Any, key: str) -> int | float:
+    """A size in bytes or a duration in seconds."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if kind == "size":
+        unit = _SIZE_UNITS.get(found[2].upper()) if found else None
+        if found is None or unit is None:
+            raise ConfigError(f'"{key}" must be a size such as "50 MiB" (units: B, KiB, MiB, GiB), not {value!r}.')
+        return int(float(found[1]) * unit)
+    seconds = _DURATION_UNITS.get(found[2]) if found else None
+    if found is None or seconds is None:
+        raise ConfigError(
+            f'"{key}" must be a duration such as "90s" or "1h" (units: ms, s, m, h, d, w), not {value!r}.'
+        )
+    return float(found[1]) * seconds
+
+
+def _example(each: Field[Any]) -> str:
+    return str(list(each.default)) if isinstance(each.default, tuple) and each.default else '["..."]'
+
+
+def _check(config: Config) -> None:
+    """What no single key can tell. Raises ConfigError."""
+    if not config.listen:
+        raise ConfigError('"listen" is empty: add a [[listen]] section with an address.')
+    for index, listener in enumerate(config.listen):
+        parse_address(listener.address, f"listen[{index}].address")
+        if bool(listener.tls_certificate) != bool(listener.tls_key):
+            raise ConfigError(f'"listen[{index}]" needs both tls_certificate and tls_key, or neither.')
+    for each in fields(config.rate_limits):
+        bucket = getattr(config.rate_limits, each.name)
+        if isinstance(bucket, Bucket) and (bucket.per_second <= 0 or bucket.burst < 1):
+            raise ConfigError(f'"rate_limits.{each.name}" needs a positive per_second and a burst of 1 or more.')
+    if config.passwords.memory < 1024**2 or config.passwords.iterations < 1:
+        raise ConfigError('"passwords" needs at least "1 MiB" of memory and 1 iteration.')
+
+
+def parse_address(address: str, key: str = "address") -> tuple[str, int]:
+    """Host and port of ``"127.0.0.1:8008"`` or ``"[::]:8448"``. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f'"{key}" has an IPv6 address without brackets: write "[{host}]:{port}".')
+    if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 65535:
+        raise ConfigError(f'"{key}" must be a host and a port such as "127.0.0.1:8008", not {address!r}.')
+    return host, int(port)
