@@ -1,0 +1,1 @@
+"""Benchmarks of tinyserver: micro-benchmarks of its parts, and `compare`, the whole server beside Synapse."""
