@@ -1,0 +1,40 @@
+"""The command line: ``tinyserver COMMAND``. Each command is a module with ``add_arguments`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tinyserver.config import ConfigError
+from tinyserver.data_directory import DataDirectoryError
+
+# Command -> its module and its line of help. A module is imported when its command runs: what the others need stays
+# out of the server's memory.
+COMMANDS = {
+    "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
+    "serve": ("tinyserver.cli.serve", "run the server"),
+}
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked for; the message says why and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. Errors that the user can mend are printed without a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="tinyserver", description="A Matrix homeserver for small devices.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if given[:1] == [name]:
+            import_module(module).add_arguments(command)
+    options = parser.parse_args(given)
+    try:
+        status: int = import_module(COMMANDS[options.command][0]).run(options)
+    except (CommandError, ConfigError, DataDirectoryError) as error:
+        print(f"tinyserver: {error}", file=sys.stderr)
+        return 1
+    return status

@@ -1,0 +1,224 @@
+"""Sockets: uvicorn's HTTP protocol on every configured address, without uvicorn's own main loop.
+
+That loop wakes up ten times a second, takes over signals and drains one server only. Here an idle server sleeps, and
+all listeners of the process stop together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from email.utils import formatdate
+from typing import Any
+
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.server import ServerState
+
+from tinyserver.api.calls import AsgiApp
+from tinyserver.config import Listener, parse_address
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
+except ImportError:  # a platform without httptools
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore[assignment]
+
+_HEAD_SECONDS = 30.0  # for the head of a request to arrive
+_HEAD_BYTES = 64 * 1024
+_IDLE_SECONDS = 75  # how long a connection may wait for its next request
+_BACKLOG = 256
+
+
+class ListenError(Exception):
+    """An address cannot be listened at; the message says which, and why."""
+
+
+class HttpListener:
+    """One ``[[listen]]`` section at work.
+
+    :param listener: its configuration.
+    :param app: the ASGI application that answers.
+    """
+
+    def __init__(self, listener: Listener, app: AsgiApp) -> None:
+        self._listener = listener
+        self._tls = _tls_context(listener)
+        self._state = _State()
+        self._config = UvicornConfig(
+            app,
+            http=_GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,  # it would write tokens
+            proxy_headers=False,
+            timeout_keep_alive=_IDLE_SECONDS,
+            limit_concurrency=listener.max_connections,
+        )
+        self._config.load()
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with the real port; "" before :meth:`open`."""
+        if not self._servers:
+            return ""
+        host, port = self._servers[0].sockets[0].getsockname()[:2]
+        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def open(self) -> None:
+        """Accept connections from now on. Raises ListenError."""
+        loop = asyncio.get_running_loop()
+        try:
+            for opened in _sockets(self._listener.address):
+                self._servers.append(
+                    await loop.create_server(self._protocol, sock=opened, ssl=self._tls, backlog=_BACKLOG)
+                )
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen at {self._listener.address}: {error.strerror or error}. "
+                "Is another program (or another tinyserver) using this address?"
+            ) from error
+
+    def reload_certificate(self) -> None:
+        """Read certificate and key again; new connections use them. Raises ListenError and keeps the old ones."""
+        if self._tls is not None:
+            _tls_context(self._listener)  # a broken file must not break the context in use
+            _load_certificate(self._tls, self._listener)
+
+    def stop_accepting(self) -> None:
+        """Take no more connections, and close each one that there is after the request it is busy with."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until every request is answered and its connection closed; after ``seconds`` cancel what is left."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._state.all_closed.wait()
+        except TimeoutError:
+            for task in list(self._state.tasks):
+                task.cancel()
+            await asyncio.gather(*self._state.tasks, return_exceptions=True)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _GuardedProtocol(self._config, self._state, {})
+
+
+class _State(ServerState):
+    """What uvicorn's connections of one listener share."""
+
+    def __init__(self) -> None:
+        self._date = (0, b"")
+        super().__init__()
+        self.connections = _Connections()
+        self.all_closed = self.connections.all_closed
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The Date header, made once for each second in which something is answered."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
+        return [(b"date", self._date[1])]
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn's constructor sets an empty list."""
+
+
+class _Connections(set[Any]):
+    """A set that tells when its last connection has gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_closed = asyncio.Event()
+        self.all_closed.set()
+
+    def add(self, connection: Any) -> None:
+        super().add(connection)
+        self.all_closed.clear()
+
+    def discard(self, connection: Any) -> None:
+        super().discard(connection)
+        if not self:
+            self.all_closed.set()
+
+
+class _GuardedProtocol(HttpProtocol):
+    """uvicorn's protocol with a limit in bytes and in seconds for the head of a request.
+
+    Without it, a client that never finishes its headers holds a connection and memory for ever.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(_HEAD_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._end_head()
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _HEAD_BYTES:
+            self.transport.close()
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def _end_head(self) -> None:
+        self._head_bytes = 0
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _sockets(address: str) -> list[socket.socket]:
+    """Bound sockets for an address; ``[::]`` takes IPv4 as well, a host name all of its addresses that can be had."""
+    host, port = parse_address(address)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, where in dict.fromkeys(found):
+        try:
+            dual = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+            sockets.append(
+                socket.create_server((str(where[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+            )
+        except OSError as error:
+            failure = error
+    if failure is not None and (not sockets or failure.errno == 98):
+        for opened in sockets:
+            opened.close()
+        raise failure
+    return sockets
+
+
+def _tls_context(listener: Listener) -> ssl.SSLContext | None:
+    if not listener.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_certificate(context, listener)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, listener: Listener) -> None:
+    try:
+        context.load_cert_chain(listener.tls_certificate, listener.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(
+            f"the certificate {listener.tls_certificate} with the key {listener.tls_key} cannot be used: {error}"
+        ) from error

@@ -1,0 +1,134 @@
+"""``tinyserver serve``: run the server until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tinyserver.api.listeners import HttpListener, ListenError
+from tinyserver.cli import CommandError
+from tinyserver.config import Config, load_config
+from tinyserver.server import Server
+
+logger = logging.getLogger("tinyserver")
+
+_DRAIN_SECONDS = 10.0
+_MAX_OPEN_FILES = 65536
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command understands."""
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve; returns 0 after SIGTERM or SIGINT. Raises ConfigError, DataDirectoryError or CommandError."""
+    config = load_config(options.config)
+    set_up_log(config)
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config))
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    server = Server(config)
+    try:
+        await server.start()
+        listeners = [HttpListener(listener, server.app(listener)) for listener in config.listen]
+        for listener in listeners:
+            await listener.open()
+            logger.info("listening on %s", listener.url)
+    except ListenError as error:
+        await server.stop()
+        raise CommandError(str(error)) from error
+    # What start-up made stays for good: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    with _stop_signal(listeners) as stop:
+        notify_systemd("READY=1")
+        await stop.wait()
+    # The signals do again what they usually do: a second Ctrl+C ends the process at once.
+    notify_systemd("STOPPING=1")
+    logger.info("stopping")
+    await _drain(server, listeners)
+    await server.stop()
+    logger.info("stopped")
+
+
+async def _drain(server: Server, listeners: Sequence[HttpListener]) -> None:
+    """No new connections; what waits is answered at once, what works may finish."""
+    for listener in listeners:
+        listener.stop_accepting()
+    await server.drain()
+    await asyncio.gather(*(listener.finish(_DRAIN_SECONDS) for listener in listeners))
+
+
+@contextlib.contextmanager
+def _stop_signal(listeners: Sequence[HttpListener]) -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set; SIGHUP reloads the certificates."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+def _reload(listeners: Sequence[HttpListener]) -> None:
+    for listener in listeners:
+        try:
+            listener.reload_certificate()
+        except ListenError as error:
+            logger.error("%s; the one that was loaded before stays in use", error)
+    logger.info("certificates reloaded")
+
+
+def set_up_log(config: Config) -> None:
+    """Everything goes to standard error; under systemd without the time, which the journal has itself."""
+    under_systemd = "JOURNAL_STREAM" in os.environ
+    form = "%(levelname)s %(name)s: %(message)s" if under_systemd else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=config.log.level.upper(), format=form)
+    logging.getLogger("tinyserver.requests").setLevel(logging.INFO if config.log.requests else logging.WARNING)
+    # What a client sends wrong is its own affair.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd (``Type=notify``) how far the server is; nothing happens where it did not start us."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, contextlib.suppress(OSError):
+        notify.sendto(state.encode("ascii"), address)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # a platform without it
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file, and the usual limit of 1024 is soon reached."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,86 @@
+"""The directory that holds everything a server must not lose: the database, the signing key, the media."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from tinyserver.protocol.signing import SigningKey, format_signing_key_file, parse_signing_key_file
+
+
+class DataDirectoryError(Exception):
+    """The directory or a file in it cannot be used; the message says which, and what to do."""
+
+
+class DataDirectory:
+    """Paths in the data directory, and the lock that keeps a second server out of it.
+
+    :param path: the directory; :meth:`create` makes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / "tinyserver.db"
+        self.signing_key = path / "signing.key"
+        self.media = path / "media"
+        self._lock_file = path / "lock"
+        self._lock: int | None = None
+
+    def create(self) -> None:
+        """Make the directory (readable by its owner alone) and a new signing key, where they are not there yet.
+
+        Raises DataDirectoryError.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.signing_key.exists():
+                key = SigningKey(f"a_{secrets.token_hex(3)}", secrets.token_bytes(32))
+                write_private(self.signing_key, format_signing_key_file(key))
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be made: {error}") from error
+
+    def read_signing_key(self) -> SigningKey:
+        """The key that this server signs with. Raises DataDirectoryError."""
+        try:
+            return parse_signing_key_file(self.signing_key.read_text("ascii"))
+        except (OSError, ValueError) as error:
+            raise DataDirectoryError(
+                f"the signing key {self.signing_key} cannot be used: {error}. "
+                "Restore it from a backup; other servers know this server by it."
+            ) from error
+
+    def lock(self) -> bool:
+        """Take the directory for this process until it ends; False if another process has it.
+
+        Raises DataDirectoryError where no file can be written.
+        """
+        if self._lock is not None:
+            return True
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(f"the data directory {self.path} cannot be used: {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def unlock(self) -> None:
+        """Let other processes have the directory again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a new file that only its owner can read, and have it on the disk. Raises OSError, also if it exists."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
