@@ -5,7 +5,7 @@ spec: appendices#unpadded-base64
 
 from binascii import Error, a2b_base64, b2a_base64
 
-_TO_URLSAFE = str.maketrans("+/", "-_")
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 _TO_STANDARD = str.maketrans("-_", "+/")
 
 
@@ -16,7 +16,7 @@ def encode(data: bytes) -> str:
 
 def encode_urlsafe(data: bytes) -> str:
     """The bytes in the URL-safe alphabet, without padding."""
-    return encode(data).translate(_TO_URLSAFE)
+    return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URLSAFE).decode("ascii")
 
 
 def decode(text: str) -> bytes:

@@ -8,7 +8,7 @@ spec: appendices#canonical-json, rooms/v6#canonical-json
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -42,7 +42,7 @@ def encode(value: Any) -> bytes:
         not JSON, or more than 254 levels of nesting.
     """
     encoded = encode_checked(value)
-    if _has_float(value):
+    if survey(value).has_float:
         raise CanonicalJsonError("numbers must be integers")
     return encoded
 
@@ -55,7 +55,7 @@ def encode_checked(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=_STRICT)
     except TypeError as error:
-        raise CanonicalJsonError(str(error)) from error
+        raise CanonicalJsonError(f"no canonical JSON: {error}") from error
 
 
 def encode_lenient(value: Any) -> bytes:
@@ -65,52 +65,50 @@ def encode_lenient(value: Any) -> bytes:
     """
     try:
         encoded = orjson.dumps(value, option=_LENIENT)
-        if not _has_float(value):
-            return encoded
     except TypeError:
-        pass  # also for integers beyond 64 bits
+        return _encode_slowly(value)  # an integer beyond 64 bits, for one
+    return _encode_slowly(value) if survey(value).has_float else encoded
+
+
+def _encode_slowly(value: Any) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise CanonicalJsonError(str(error)) from error
+        raise CanonicalJsonError("no canonical JSON: a value, or its nesting, is not possible in JSON") from error
 
 
-def _has_float(value: Any) -> bool:
-    """Whether there is a float anywhere in the value; it must not contain itself."""
-    pending = [value]
-    for item in pending:
-        kind = type(item)
-        if kind is str or kind is int:
-            continue
-        if kind is dict:
-            pending += item.values()
-        elif kind is list or kind is tuple:
-            pending += item
-        elif kind is float:
-            return True
-    return False
+class Survey(NamedTuple):
+    """What :func:`survey` finds."""
+
+    depth: int
+    """How many levels of objects and lists there are: 0 for ``"a"``, 1 for ``{}``, 2 for ``{"a": []}``."""
+    has_float: bool
+    """Whether a float occurs anywhere."""
 
 
-def nesting_of(value: Any) -> int:
-    """How many levels of objects and lists the value has: 0 for ``"a"``, 1 for ``{}``, 2 for ``{"a": []}``."""
+def survey(value: Any) -> Survey:
+    """Walk once through a JSON value, which must not contain itself, without recursion."""
+    kind = type(value)
+    if kind is not dict and kind is not list and kind is not tuple:
+        return Survey(0, kind is float)
     depth = 0
+    has_float = False
     level = [value]
-    while True:
-        below: list[Any] = []
-        nested = False
-        for item in level:
-            kind = type(item)
-            if kind is dict:
-                nested = True
-                below += item.values()
-            elif kind is list or kind is tuple:
-                nested = True
-                below += item
-        if not nested:
-            return depth
+    while level:
         depth += 1
+        below: list[Any] = []
+        for container in level:
+            for item in container.values() if type(container) is dict else container:
+                kind = type(item)
+                if kind is str or kind is int:
+                    continue
+                if kind is dict or kind is list or kind is tuple:
+                    below.append(item)
+                elif kind is float:
+                    has_float = True
         level = below
+    return Survey(depth, has_float)
 
 
 def check_strict(value: Any, max_depth: int = MAX_NESTING) -> None:
@@ -145,7 +143,12 @@ def loads(data: bytes | str) -> Any:
     :raises JsonSyntaxError: not JSON, not UTF-8, a lone surrogate, a number beyond a double's range, or nested deeper
         than the parser can follow.
     """
-    return _parse(_DECODER, data)
+    try:
+        return _DECODER.decode(data)
+    except UnicodeError as error:
+        raise JsonSyntaxError("not valid JSON: the text is not UTF-8") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise JsonSyntaxError(f"not valid JSON: {error}") from error
 
 
 def loads_strict(data: bytes | str) -> Any:
@@ -155,26 +158,13 @@ def loads_strict(data: bytes | str) -> Any:
     :raises CanonicalJsonError: a number that is not an integer, is ``-0`` or is outside -(2**53)+1 ... 2**53-1; or more
         than 100 levels of nesting.
     """
-    value = _parse(_STRICT_DECODER, data)
+    value = loads(data)
     check_strict(value)
     raw = data.encode() if isinstance(data, str) else data
     if b"-0" in raw and _NEGATIVE_ZERO.search(raw):
-        # The text may also stand inside a string: the slow parser knows.
+        # What looks like a number may also stand inside a string: the slow parser knows.
         json.loads(raw, parse_int=_check_integer_text)
     return value
-
-
-def _parse(decoder: "msgspec.json.Decoder[Any]", data: bytes | str) -> Any:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        if isinstance(error, CanonicalJsonError):
-            raise
-        raise JsonSyntaxError(f"not valid JSON: {error}") from error
-
-
-def _refuse_float(text: str) -> NoReturn:
-    raise CanonicalJsonError(f"numbers must be integers, not {text[:40]}")
 
 
 def _check_integer_text(text: str) -> int:
@@ -183,5 +173,5 @@ def _check_integer_text(text: str) -> int:
     return int(text)
 
 
-_DECODER = msgspec.json.Decoder()
-_STRICT_DECODER = msgspec.json.Decoder(float_hook=_refuse_float)
+
+_DECODER: Final = msgspec.json.Decoder()

@@ -7,14 +7,61 @@ spec: rooms/v1#event-format ... rooms/v12#event-format, client-server-api#size-l
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from tinyserver.protocol import canonical_json, event_hashes
+from tinyserver.protocol.errors import BadJson, TooLarge
+from tinyserver.protocol.identifiers import is_hash_room_id, is_valid_server_name, is_valid_user_id, parse_room_id
 from tinyserver.protocol.room_versions import RoomVersion
 
+MAX_EVENT_BYTES = 65536
+MAX_FIELD_LENGTH = 255
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
 
 _NO_HASHES: Mapping[str, str] = {}
+_INT64 = 2**63
+
+_Field = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH)]
+_EventIdField = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH, pattern="^\\$")]
+
+
+class _Hashes(msgspec.Struct):
+    sha256: str
+
+
+class _PduFields(msgspec.Struct):
+    """The types of a PDU's fields, as far as they are the same in all room versions."""
+
+    type: _Field
+    sender: _Field
+    content: dict[str, Any]
+    origin_server_ts: int
+    depth: int
+    hashes: _Hashes
+    signatures: dict[str, dict[str, str]]
+    room_id: _Field | UnsetType = UNSET
+    state_key: _Field | UnsetType = UNSET
+    unsigned: dict[str, Any] | UnsetType = UNSET
+
+
+class _PduWithIds(_PduFields, kw_only=True):
+    """Room versions 3 and later."""
+
+    prev_events: Annotated[list[_EventIdField], Meta(max_length=MAX_PREV_EVENTS)]
+    auth_events: Annotated[list[_EventIdField], Meta(max_length=MAX_AUTH_EVENTS)]
+
+
+class _PduWithHashes(_PduFields, kw_only=True):
+    """Room versions 1 and 2."""
+
+    event_id: _EventIdField
+    prev_events: Annotated[list[tuple[_EventIdField, _Hashes]], Meta(max_length=MAX_PREV_EVENTS)]
+    auth_events: Annotated[list[tuple[_EventIdField, _Hashes]], Meta(max_length=MAX_AUTH_EVENTS)]
 
 
 class Event:
@@ -111,6 +158,88 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.event_id} {self.type!r} {self.state_key!r} from {self.sender!r}>"
+
+
+def parse_pdu(pdu: Any, version: RoomVersion) -> Event:
+    """The event in a PDU from outside, after all checks of its format and size. Hashes and signatures are not checked.
+
+    :param pdu: any parsed JSON value; the event keeps it, so it must not be changed afterwards.
+    :raises TooLarge: more than 65,536 bytes as canonical JSON, or a field of more than 255.
+    :raises BadJson: anything else that the room version's event format forbids.
+
+    spec: server-server-api#checks-performed-on-receipt-of-a-pdu (step 1), client-server-api#size-limits
+    """
+    if type(pdu) is not dict:
+        raise BadJson("An event must be a JSON object.")
+    _check_json(pdu, version)
+    _check_fields(pdu, version)
+    _check_identifiers(pdu, version)
+    return Event.from_trusted(pdu, version, event_hashes.event_id_of(pdu, version))
+
+
+def _check_json(pdu: dict[str, Any], version: RoomVersion) -> None:
+    """Check the size of the whole event, its nesting, and its numbers where the room version is strict."""
+    strict = version.strict_canonical_json
+    try:
+        encoded = canonical_json.encode_checked(pdu) if strict else canonical_json.encode_lenient(pdu)
+    except canonical_json.CanonicalJsonError as error:
+        raise BadJson("The event holds a value that is not allowed in events.") from error
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise TooLarge(f"An event cannot be larger than {MAX_EVENT_BYTES} bytes; this one has {len(encoded)}.")
+    depth, has_float = canonical_json.survey(pdu)
+    if depth > canonical_json.MAX_NESTING:
+        raise BadJson(f"An event cannot be nested more than {canonical_json.MAX_NESTING} levels deep.")
+    if strict and has_float:
+        raise BadJson("Numbers in an event must be integers.")
+
+
+def _check_fields(pdu: dict[str, Any], version: RoomVersion) -> None:
+    """Check that every field of the event format is there and has the right type, length and range."""
+    try:
+        msgspec.convert(pdu, _PduWithHashes if version.references_with_hashes else _PduWithIds)
+    except msgspec.ValidationError as error:
+        raise BadJson(f"The event does not have the format of its room version: {error}") from error
+    if not 0 <= pdu["depth"] <= version.max_depth:
+        raise BadJson("The depth of the event is out of range.")
+    if not -_INT64 <= pdu["origin_server_ts"] < _INT64:
+        raise BadJson("The origin_server_ts of the event is out of range.")
+    if not version.redacts_in_content and "redacts" in pdu and not isinstance(pdu["redacts"], str):
+        raise BadJson("The redacts of the event must be a string.")
+    if version.field_limits_in_bytes:
+        for name in ("type", "state_key"):
+            value = pdu.get(name)
+            if value is not None and not value.isascii() and len(value.encode()) > MAX_FIELD_LENGTH:
+                raise TooLarge(f"The {name} of an event cannot be longer than {MAX_FIELD_LENGTH} bytes.")
+
+
+def _check_identifiers(pdu: dict[str, Any], version: RoomVersion) -> None:
+    """Check the users, the room and the event's own ID that the event names."""
+    if not is_valid_user_id(pdu["sender"]):
+        raise BadJson("The sender of the event is not a user ID.")
+    if version.room_id_is_create_hash and pdu["type"] == "m.room.create":
+        if "room_id" in pdu:
+            raise BadJson("In this room version a create event has no room_id.")
+    elif not _is_room_id(pdu.get("room_id"), version.room_id_is_create_hash):
+        raise BadJson("The room_id of the event is not a room ID of its room version.")
+    if version.event_id_in_pdu and not is_valid_server_name(pdu["event_id"].partition(":")[2]):
+        raise BadJson("The event_id of the event is not an event ID of its room version.")
+    if version.restricted and pdu["type"] == "m.room.member":
+        content = pdu["content"]
+        key = "join_authorised_via_users_server"
+        if key in content and not is_valid_user_id(content[key]):
+            raise BadJson(f"The {key} of the event is not a user ID.")
+
+
+@lru_cache(maxsize=256)
+def _is_room_id(text: str | None, is_hash: bool) -> bool:
+    if text is None:
+        return False
+    if is_hash:
+        return is_hash_room_id(text)
+    try:
+        return parse_room_id(text).server_name is not None
+    except ValueError:
+        return False
 
 
 def build_pdu(
