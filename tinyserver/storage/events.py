@@ -90,8 +90,18 @@ class NewEvent:
     txn_id: str | None = None
 
 
-def insert(tx: WriteTransaction, new: NewEvent) -> StoredEvent:
+_INSERT = (
+    "INSERT INTO events (nid, room, event_id, type, sender, state_key, place, depth, ts, flags, state, replaces, "
+    "notify, thread, device, txn_id, auth, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_REPLACE = _INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
+
+
+def store(tx: WriteTransaction, new: NewEvent, *, known: bool = False) -> StoredEvent:
     """Store an event; its auth events are stored already.
+
+    Args:
+        known: it was stored before as an outlier, under the same nid.
 
     Returns:
         The event as later reads will see it.
@@ -101,9 +111,10 @@ def insert(tx: WriteTransaction, new: NewEvent) -> StoredEvent:
     sender_nid = names.intern(tx, event.sender)
     state_key_nid = None if event.state_key is None else names.intern(tx, event.state_key)
     body = event_codec.encode(event.pdu)
+    if known:
+        _forget(tx, new.nid)
     tx.execute(
-        "INSERT INTO events (nid, room, event_id, type, sender, state_key, place, depth, ts, flags, state, replaces, "
-        "notify, thread, device, txn_id, auth, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _REPLACE if known else _INSERT,
         (
             new.nid,
             new.room,
@@ -145,7 +156,8 @@ def insert(tx: WriteTransaction, new: NewEvent) -> StoredEvent:
         weight=_weight(body),
     )
     # A nid is never given out twice, so an entry that a roll-back orphans is never asked for.
-    tx.caches.events.put(new.nid, stored)
+    if not known:
+        tx.caches.events.put(new.nid, stored)
     return stored
 
 
@@ -342,3 +354,17 @@ def newest_timestamp(tx: ReadTransaction) -> int:
     if value is None:
         value = tx.value("SELECT ts FROM events ORDER BY nid DESC LIMIT 1")
     return int(value or 0)
+
+
+def keys_of(tx: ReadTransaction, nids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """The (type, state key) of several state events, without decoding any event."""
+    found: dict[int, tuple[str, str]] = {}
+    pending = list(nids)
+    for start in range(0, len(pending), _BATCH):
+        batch = pending[start : start + _BATCH]
+        marks = ",".join("?" * len(batch))
+        for nid, type_nid, key_nid in tx.execute(
+            f"SELECT nid, type, state_key FROM events WHERE nid IN ({marks}) AND state_key IS NOT NULL", batch
+        ):
+            found[nid] = (names.text(tx, type_nid), names.text(tx, key_nid))
+    return found

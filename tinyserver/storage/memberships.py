@@ -62,7 +62,7 @@ def get(tx: ReadTransaction, room: int, user: int) -> MembershipRow | None:
 def is_joined(tx: ReadTransaction, room: int, user: int) -> bool:
     """Whether the user is in the room now."""
     value = tx.value("SELECT membership FROM memberships WHERE room = ? AND user = ?", (room, user))
-    return value == Membership.JOIN
+    return bool(value == Membership.JOIN)
 
 
 def of_local_user(tx: ReadTransaction, user: int, kinds: Collection[Membership]) -> list[MembershipRow]:

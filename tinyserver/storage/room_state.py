@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tinyserver.protocol.auth_state import AuthState
 from tinyserver.protocol.events import Event
+from tinyserver.protocol.power_levels import PowerLevels
 from tinyserver.storage import events, names, state_trie
+from tinyserver.storage.errors import CorruptDatabase
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -27,9 +30,7 @@ def event_at(tx: ReadTransaction, root: int, event_type: str, state_key: str = "
     return None if nid is None else events.get(tx, nid)
 
 
-def events_at(
-    tx: ReadTransaction, root: int, keys: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], StoredEvent]:
+def events_at(tx: ReadTransaction, root: int, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredEvent]:
     """The events that hold those of the (type, state key) pairs which are set."""
     pairs = {}
     for event_type, state_key in keys:
@@ -84,3 +85,16 @@ def without_members(tx: ReadTransaction, root: int) -> Iterator[StoredEvent]:
     if type_nid is None:
         return all_events(tx, root)
     return walk(tx, (nid for _, nid in state_trie.items_except_type(tx, root, type_nid)))
+
+
+def power_levels(tx: ReadTransaction, root: int) -> PowerLevels:
+    """The power levels in force in a state that has a create event.
+
+    Raises:
+        CorruptDatabase: it has none.
+    """
+    state = auth_state(tx, root, [("m.room.power_levels", "")])
+    create = state.get(("m.room.create", ""))
+    if create is None:
+        raise CorruptDatabase("a room state has no create event")
+    return AuthState(create, state).power_levels

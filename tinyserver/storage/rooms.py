@@ -48,9 +48,7 @@ def _from_row(row: Any) -> RoomRow:
 
 def create(tx: WriteTransaction, room_id: str, version: RoomVersion) -> RoomRow:
     """Add a room without any event yet."""
-    nid = tx.execute(
-        "INSERT INTO rooms (room_id, version) VALUES (?, ?)", (room_id, version.identifier)
-    ).lastrowid
+    nid = tx.execute("INSERT INTO rooms (room_id, version) VALUES (?, ?)", (room_id, version.identifier)).lastrowid
     assert nid is not None
     return RoomRow(nid, room_id, version, 0, (), 0, 0, 0, 0, False)
 

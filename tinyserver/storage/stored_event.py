@@ -10,6 +10,8 @@ from tinyserver.protocol.events import Event
 class Flag(IntFlag):
     """What became of an event."""
 
+    NONE = 0
+    """It is part of the room."""
     REJECTED = 1
     """It failed authorisation: kept, never shown, never part of any state."""
     SOFT_FAILED = 2

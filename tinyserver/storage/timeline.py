@@ -42,7 +42,7 @@ def after(tx: ReadTransaction, room: int, place: int, limit: int, *, until: int 
 def notifying(
     tx: ReadTransaction, room: int, after_place: int, until: int, limit: int
 ) -> list[tuple[int, int, int | None, int]]:
-    """Events that notify somebody under the default rules: (place, notification class, thread root, sender), oldest first.
+    """Events that notify somebody under the default rules: (place, notification class, thread, sender), oldest first.
 
     Answered from an index alone.
     """

@@ -78,7 +78,11 @@ class WriteTransaction(ReadTransaction):
     __slots__ = ("_next_position", "after_commit", "changed_events", "changes", "new_names")
 
     def __init__(
-        self, connection: sqlite3.Connection, caches: Caches, next_position: Callable[[], int], new_names: dict[str, int]
+        self,
+        connection: sqlite3.Connection,
+        caches: Caches,
+        next_position: Callable[[], int],
+        new_names: dict[str, int],
     ) -> None:
         super().__init__(connection, caches)
         self._next_position = next_position

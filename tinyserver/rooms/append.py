@@ -1,0 +1,163 @@
+"""The last step of an event's path: everything that must follow an event, in the event's own transaction.
+
+Edges, state, membership rows, relations, redactions and unread marks are stored with the event or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.identifiers import domain_of
+from tinyserver.rooms.redactions import redact_if_allowed, redactions_waiting_for
+from tinyserver.rooms.resolution import resolve_roots
+from tinyserver.storage import events, graph, memberships, names, rooms, state_trie
+from tinyserver.storage.memberships import Membership
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.stored_event import Flag, StoredEvent
+from tinyserver.storage.transaction import Topic, WriteTransaction
+
+MEMBERSHIPS = {
+    "leave": Membership.LEAVE,
+    "ban": Membership.BAN,
+    "knock": Membership.KNOCK,
+    "invite": Membership.INVITE,
+    "join": Membership.JOIN,
+}
+
+
+class Notifications(Protocol):
+    """What unread counts need to know of a new event (implemented by the push service)."""
+
+    def classify(self, tx: WriteTransaction, room: RoomRow, event: Event) -> tuple[int, int | None]:
+        """(notification class under the default rules, nid of the thread's root or None) of an event."""
+
+    def mark(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent) -> None:
+        """Store what the event's content means to single local users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the checks said about an event that is about to be appended.
+
+    `state_before` is the root of the state before it; `flags` those of `Flag` that apply; `auth` the nids of its auth
+    events; `device`/`txn_id` who sent it from here; `outlier` the event's nid if it was stored as an outlier before.
+    """
+
+    event: Event
+    state_before: int
+    auth: tuple[int, ...]
+    flags: Flag = Flag.NONE
+    device: int | None = None
+    txn_id: str | None = None
+    outlier: int | None = None
+
+
+class Appender:
+    """Stores accepted, rejected and soft-failed events.
+
+    Args:
+        server_name: this server: its users are the local ones.
+        notifications: where unread marks are made.
+    """
+
+    def __init__(self, server_name: str, notifications: Notifications) -> None:
+        self._server_name = server_name
+        self._notifications = notifications
+
+    def append(self, tx: WriteTransaction, room: RoomRow, admission: Admission) -> StoredEvent:
+        """Store an event at the end of a room's timeline, with all that follows from it.
+
+        Args:
+            room: the room as this transaction sees it now.
+
+        Returns:
+            The event as stored; `rooms.get(tx, room.nid)` is the room after it.
+        """
+        event, flags = admission.event, admission.flags
+        position = tx.next_position()
+        nid = position if admission.outlier is None else admission.outlier
+        state_after, replaces = admission.state_before, None
+        if event.state_key is not None:
+            key = (names.intern(tx, event.type), names.intern(tx, event.state_key))
+            replaces = state_trie.get(tx, admission.state_before, key)
+            if not flags & Flag.REJECTED:
+                state_after = state_trie.update(tx, admission.state_before, {key: nid})
+        visible = not flags & (Flag.REJECTED | Flag.SOFT_FAILED)
+        notify, thread = self._notifications.classify(tx, room, event) if visible else (0, None)
+        stored = events.store(
+            tx,
+            events.NewEvent(
+                nid=nid,
+                room=room.nid,
+                event=event,
+                place=position if visible else None,
+                flags=int(flags),
+                state=state_after,
+                auth=admission.auth,
+                replaces=replaces,
+                notify=notify,
+                thread=thread,
+                device=admission.device,
+                txn_id=admission.txn_id,
+            ),
+            known=admission.outlier is not None,
+        )
+        graph.connect(tx, stored)
+        if not visible:
+            return stored
+        graph.relate(tx, stored)
+        self._advance(tx, room, stored, position)
+        if event.type == "m.room.redaction":
+            redact_if_allowed(tx, room, stored)
+        for waiting in redactions_waiting_for(tx, room, stored):
+            redact_if_allowed(tx, room, waiting)
+        self._notifications.mark(tx, room, stored)
+        tx.changed(Topic.TIMELINE, room.nid, position)
+        return stored
+
+    def _advance(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, position: int) -> None:
+        """Move the forward extremities on and let the current state follow."""
+        parents = set(events.find_many(tx, stored.event.prev_event_ids).values())
+        extremities = tuple(sorted({*room.extremities} - parents | {stored.nid}))
+        rooms.advance(tx, room.nid, extremities, position)
+        assert stored.state is not None
+        current = stored.state
+        if len(extremities) > 1:
+            roots = [events.get(tx, nid).state for nid in extremities]
+            current = resolve_roots(tx, room.version, [root for root in roots if root is not None])
+        if current != room.state:
+            self.set_current_state(tx, room, current, position)
+
+    def set_current_state(self, tx: WriteTransaction, room: RoomRow, root: int, position: int) -> None:
+        """Make a state the room's current one; membership rows and counts follow the difference."""
+        counts = {Membership.JOIN: room.joined, Membership.INVITE: room.invited}
+        member_type = names.intern(tx, "m.room.member")
+        for (type_nid, user), old, new in list(state_trie.diff(tx, room.state, root)):
+            if type_nid != member_type:
+                continue
+            before = None if old is None else memberships.get(tx, room.nid, user)
+            if before is not None and before.membership in counts:
+                counts[before.membership] -= 1
+            membership = None if new is None else MEMBERSHIPS.get(events.get(tx, new).event.membership or "")
+            if membership is None or new is None:
+                memberships.remove(tx, room.nid, user)
+                continue
+            if membership in counts:
+                counts[membership] += 1
+            user_id = names.text(tx, user)
+            memberships.set_membership(
+                tx,
+                room=room.nid,
+                user=user,
+                membership=membership,
+                event=new,
+                position=position,
+                is_local=self.is_local(user_id),
+            )
+        rooms.set_state(tx, room.nid, root, position, counts[Membership.JOIN], counts[Membership.INVITE])
+
+    def is_local(self, user_id: str) -> bool:
+        """Whether a user has this server as home."""
+        return domain_of(user_id) == self._server_name

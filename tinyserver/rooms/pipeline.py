@@ -1,0 +1,284 @@
+"""The one path of an event, local or remote.
+
+    parse and check size/format -> check hash and signatures -> fetch what is missing -> authorise against its auth
+    events -> state before it -> authorise against that state -> soft-fail check against the current state -> append
+
+Events made here start at "state before it": what comes before holds by construction. All steps from authorisation on
+run inside one write step, so a room's events are handled one at a time, and events that arrive together are
+stored by one commit.
+
+What the pipeline needs from other servers (keys, missing events) it asks through the protocols `Signatures` and
+`MissingEvents`; without federation, events of other servers are refused for want of a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Protocol
+
+from tinyserver.clock import Clock
+from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth, check_auth_events
+from tinyserver.protocol.canonical_json import CanonicalJsonError
+from tinyserver.protocol.errors import BadJson, NotFound
+from tinyserver.protocol.event_hashes import check_content_hash
+from tinyserver.protocol.events import Event, parse_pdu
+from tinyserver.protocol.redaction import redact
+from tinyserver.protocol.room_versions import RoomVersion
+from tinyserver.rooms.append import Admission, Appender
+from tinyserver.rooms.drafts import EventDraft, EventSigner
+from tinyserver.rooms.resolution import resolve_roots
+from tinyserver.storage import events, room_state, rooms, state_trie
+from tinyserver.storage.database import Database
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.stored_event import Flag, StoredEvent
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+class Signatures(Protocol):
+    """Checks the signatures of other servers (implemented by the federation's key ring)."""
+
+    async def check(self, pdu: Mapping[str, Any], version: RoomVersion) -> None:
+        """Raise `SignatureError` unless every server whose signature the PDU needs has signed it."""
+
+
+class MissingEvents(Protocol):
+    """Gets events that a stored room lacks from other servers (implemented by federation)."""
+
+    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> None:
+        """Bring the named ancestors or auth events of `event` into the room, as far as they can be had."""
+
+
+class Outcome(Enum):
+    """What became of an event from outside."""
+
+    ACCEPTED = "accepted"
+    SOFT_FAILED = "soft-failed"
+    REJECTED = "rejected"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The end of an event's path: what became of it, why (a sentence, or None) and as what it is stored."""
+
+    outcome: Outcome
+    stored: StoredEvent
+    reason: str | None = None
+
+
+class MissingAncestors(Exception):
+    """An event cannot be admitted before others have come: `event_ids` names them."""
+
+    def __init__(self, event_ids: Sequence[str]) -> None:
+        super().__init__(f"{len(event_ids)} ancestors are missing")
+        self.event_ids = list(event_ids)
+
+
+class EventPipeline:
+    """Sends local events and receives those of others.
+
+    Args:
+        db: where rooms are stored.
+        signer: makes local PDUs.
+        appender: the last step.
+        clock: the time for new events.
+        signatures, missing_events: federation, where it is on.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        signer: EventSigner,
+        appender: Appender,
+        clock: Clock,
+        signatures: Signatures,
+        missing_events: MissingEvents,
+    ) -> None:
+        self._db = db
+        self._signer = signer
+        self._appender = appender
+        self._clock = clock
+        self._signatures = signatures
+        self._missing_events = missing_events
+
+    # -- local events ----------------------------------------------------------------------------
+
+    def create_room(
+        self, tx: WriteTransaction, version: RoomVersion, draft: EventDraft, room_id: str | None
+    ) -> RoomRow:
+        """Make a room of its create event.
+
+        Args:
+            draft: the `m.room.create` event.
+            room_id: the room's ID, or None where the room version takes it from the create event.
+
+        Raises:
+            BadJson, TooLarge: the content cannot be stored as an event.
+            AuthError: the create event breaks the room version's rules.
+        """
+        event = self._signer.make(
+            draft, version, room_id=room_id, parents=(), auth_events=(), now_ms=self._clock.now_ms()
+        )
+        check_auth(event, {})
+        room = rooms.create(tx, event.room_id, version)
+        self._appender.append(tx, room, Admission(event, state_trie.EMPTY, ()))
+        return rooms.get(tx, room.nid)
+
+    def send(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> StoredEvent:
+        """Send a local user's event into a room.
+
+        A draft whose transaction ID the device has used before gives back the event of then.
+
+        Args:
+            room_nid: the room, which has a create event.
+
+        Raises:
+            AuthError (a Forbidden): the room's rules refuse it.
+            BadJson, TooLarge: it cannot be an event of this room version.
+        """
+        if draft.device is not None and draft.txn_id is not None:
+            known = events.of_transaction(tx, draft.device, draft.txn_id)
+            if known is not None:
+                return known
+        room = rooms.get(tx, room_nid)
+        keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
+        state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
+        parents = events.get_many(tx, room.extremities).values()
+        event = self._make(draft, room, parents, [stored for key, stored in state.items() if key in keys])
+        check_auth(event, {key: stored.event for key, stored in state.items()})
+        admission = Admission(
+            event,
+            room.state,
+            tuple(sorted(stored.nid for key, stored in state.items() if key in keys)),
+            device=draft.device,
+            txn_id=draft.txn_id,
+        )
+        return self._appender.append(tx, room, admission)
+
+    def _make(self, draft: EventDraft, room: RoomRow, parents: Any, auth_events: Sequence[StoredEvent]) -> Event:
+        try:
+            return self._signer.make(
+                draft,
+                room.version,
+                room_id=room.room_id,
+                parents=parents,
+                auth_events=auth_events,
+                now_ms=self._clock.now_ms(),
+            )
+        except CanonicalJsonError as error:
+            raise BadJson(
+                f"The content cannot be sent in a room of version {room.version.identifier}: {error}"
+            ) from error
+
+    # -- events from other servers ---------------------------------------------------------------
+
+    async def receive(self, origin: str, room_id: str, pdu: Mapping[str, Any]) -> Received:
+        """Take an event that another server sent us in a room that we are in.
+
+        Args:
+            origin: the server that handed it over (not necessarily the sender's).
+            pdu: as it came.
+
+        Raises:
+            NotFound: we know nothing of the room.
+            BadJson, TooLarge: it is no PDU of the room's version.
+            SignatureError: a signature that it needs is missing or wrong.
+            MissingAncestors: not all of its ancestors or auth events could be had.
+        """
+        room = self._db.glance(lambda tx: rooms.find(tx, room_id))
+        if room is None:
+            raise NotFound(f"This server is not in the room {room_id}")
+        event = parse_pdu(dict(pdu), room.version)
+        if event.room_id != room_id:
+            raise BadJson(f"The event belongs to the room {event.room_id}")
+        await self._signatures.check(event.pdu, room.version)
+        if not check_content_hash(event.pdu):
+            # The signature covers the redacted form: that much is true of what the sender said.
+            event = parse_pdu(redact(event.pdu, room.version), room.version)
+        missing = self._db.glance(lambda tx: _missing_ancestors(tx, event))
+        if missing:
+            await self._missing_events.fetch(origin, room, event, missing)
+        return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
+
+    def admit(self, tx: WriteTransaction, room_nid: int, event: Event) -> Received:
+        """Authorise a checked event whose ancestors are here, and append it.
+
+        Raises:
+            MissingAncestors: some are not here.
+        """
+        known = events.by_id(tx, event.event_id)
+        if known is not None and not known.flags & Flag.OUTLIER:
+            return Received(Outcome.KNOWN, known)
+        missing = _missing_ancestors(tx, event)
+        if missing:
+            raise MissingAncestors(missing)
+        room = rooms.get(tx, room_nid)
+        auth = list(events.get_many(tx, list(events.find_many(tx, event.auth_event_ids).values())).values())
+        state_before = self._state_before(tx, room, event)
+        admission = Admission(
+            event,
+            state_before,
+            tuple(sorted(stored.nid for stored in auth)),
+            outlier=None if known is None else known.nid,
+        )
+        try:
+            authorise(tx, room, event, auth)
+            check_against(tx, state_before, event)
+        except AuthError as error:
+            return self._append_as(tx, room, admission, Flag.REJECTED, error.message)
+        try:
+            check_against(tx, room.state, event)
+        except AuthError as error:
+            return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
+        return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
+
+    def _append_as(
+        self, tx: WriteTransaction, room: RoomRow, admission: Admission, flag: Flag, reason: str
+    ) -> Received:
+        marked = replace(admission, flags=flag)
+        outcome = Outcome.REJECTED if flag is Flag.REJECTED else Outcome.SOFT_FAILED
+        return Received(outcome, self._appender.append(tx, room, marked), reason)
+
+    @staticmethod
+    def _state_before(tx: WriteTransaction, room: RoomRow, event: Event) -> int:
+        parents = events.get_many(tx, list(events.find_many(tx, event.prev_event_ids).values()))
+        roots = [parent.state for parent in parents.values() if parent.state is not None]
+        return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
+
+
+def _missing_ancestors(tx: ReadTransaction, event: Event) -> list[str]:
+    wanted = [*event.auth_event_ids, *event.prev_event_ids]
+    found = events.find_many(tx, wanted)
+    return [event_id for event_id in wanted if event_id not in found]
+
+
+def authorise(tx: ReadTransaction, room: RoomRow, event: Event, auth: Sequence[StoredEvent]) -> None:
+    """Authorise an event against the auth events that it names.
+
+    Raises:
+        AuthError: they do not allow it, or are not what they should be.
+
+    spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
+    """
+    rejected = {stored.event_id for stored in auth if stored.rejected}
+    create = None
+    if room.version.room_id_is_create_hash:
+        stored_create = events.by_id(tx, "$" + room.room_id[1:])
+        create = None if stored_create is None else stored_create.event
+    check_auth_events(event, [stored.event for stored in auth], lambda cited: cited.event_id in rejected, create)
+    state = {stored.event.key: stored.event for stored in auth}
+    if create is not None:
+        state[("m.room.create", "")] = create
+    check_auth(event, state)
+
+
+def check_against(tx: ReadTransaction, root: int, event: Event) -> None:
+    """Authorise an event against a state of its room.
+
+    Raises:
+        AuthError: the state does not allow it.
+    """
+    keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
+    check_auth(event, room_state.auth_state(tx, root, keys))

@@ -1,0 +1,90 @@
+"""State resolution over the store: the pure algorithm of `protocol.state_resolution` fed from tries and event rows.
+
+Only the keys on which the states differ are ever looked at; a room with one forward extremity never comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.room_versions import RoomVersion
+from tinyserver.protocol.state_resolution import resolve
+from tinyserver.storage import events, names, state_trie
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+def resolve_roots(tx: WriteTransaction, version: RoomVersion, roots: Sequence[int]) -> int:
+    """The root of the state that several states resolve to.
+
+    Args:
+        roots: the states after the events that a new event follows, in any order; at least one.
+    """
+    distinct = sorted(set(roots))
+    if len(distinct) == 1:
+        return distinct[0]
+    changes = resolve_changes(tx, version, distinct)
+    return state_trie.update(tx, distinct[0], changes)
+
+
+def resolve_changes(
+    tx: ReadTransaction, version: RoomVersion, distinct: Sequence[int]
+) -> dict[tuple[int, int], int | None]:
+    """What must change in the first of several different states to make it the resolved one.
+
+    Works on a reader too, so that a long resolution need not keep the writer busy.
+    """
+    states = _ConflictingStates(tx, distinct)
+    resolved = resolve(version, states, _StoredEvents(tx))
+    return {states.interned[key]: nid for key, nid in resolved.items()}
+
+
+class _ConflictingStates:
+    """Several states as the resolver sees them (`StateSets`)."""
+
+    def __init__(self, tx: ReadTransaction, roots: Sequence[int]) -> None:
+        self._tx = tx
+        self._root = roots[0]
+        self.interned: dict[tuple[str, str], tuple[int, int]] = {}
+        conflicted: dict[tuple[str, str], Sequence[int | None]] = {}
+        for (type_nid, key_nid), values in state_trie.conflicts(tx, roots).items():
+            key = (names.text(tx, type_nid), names.text(tx, key_nid))
+            self.interned[key] = (type_nid, key_nid)
+            conflicted[key] = values
+        self._conflicted = conflicted
+
+    @property
+    def conflicted(self) -> Mapping[tuple[str, str], Sequence[int | None]]:
+        return self._conflicted
+
+    def unconflicted(self, key: tuple[str, str], /) -> int | None:
+        if key in self._conflicted:
+            return None
+        type_nid, key_nid = names.find(self._tx, key[0]), names.find(self._tx, key[1])
+        if type_nid is None or key_nid is None:
+            return None
+        return state_trie.get(self._tx, self._root, (type_nid, key_nid))
+
+    def unconflicted_newer_than(self, nid: int, /) -> Iterable[int]:
+        in_conflict = {values[0] for values in self._conflicted.values()}
+        newer = (value for value in state_trie.values_newer_than(self._tx, self._root, nid) if value not in in_conflict)
+        return sorted(newer, reverse=True)
+
+
+class _StoredEvents:
+    """The stored events as the resolver sees them (`EventSource`)."""
+
+    def __init__(self, tx: ReadTransaction) -> None:
+        self._tx = tx
+
+    def auth_nids(self, nids: Collection[int], /) -> Mapping[int, Sequence[int]]:
+        return events.auth_nids(self._tx, nids)
+
+    def keys(self, nids: Collection[int], /) -> Mapping[int, tuple[str, str]]:
+        return events.keys_of(self._tx, nids)
+
+    def events(self, nids: Collection[int], /) -> Mapping[int, Event]:
+        return {nid: stored.event for nid, stored in events.get_many(self._tx, nids, keep=False).items()}
+
+    def rejected(self, nids: Collection[int], /) -> set[int]:
+        return events.rejected_among(self._tx, nids)
