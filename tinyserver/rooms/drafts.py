@@ -84,8 +84,7 @@ class EventSigner:
             event_id=self._chosen_id(version),
             reference_hashes=_reference_hashes(version, [*newest, *auth]),
         )
-        add_content_hash(pdu)
-        return parse_pdu(sign_event(pdu, version, self.server_name, self._key), version)
+        return parse_pdu(sign_event(add_content_hash(pdu), version, self.server_name, self._key), version)
 
     def _chosen_id(self, version: RoomVersion) -> str | None:
         if version.event_id_format is not EventIdFormat.OPAQUE:

@@ -48,6 +48,6 @@ def notifying(
     """
     return tx.rows(
         "SELECT place, notify, thread, sender FROM events WHERE room = ? AND place > ? AND place <= ? AND notify > 0 "
-        "AND place > 0 ORDER BY place LIMIT ?",
+        "ORDER BY place LIMIT ?",
         (room, after_place, until, limit),
     )

@@ -1,0 +1,1 @@
+"""Who is told of what: unread counts, and later pushers."""
