@@ -201,7 +201,8 @@ def find(tx: ReadTransaction, event_id: str) -> int | None:
     """The nid of an event, or None when it is not stored."""
     key = event_key(event_id)
     nid: int | None = tx.value(
-        "SELECT nid FROM events WHERE substr(event_id, 1, 7) = substr(?1, 1, 7) AND event_id = ?1", (key,)
+        "SELECT nid FROM events INDEXED BY events_by_id WHERE substr(event_id, 1, 7) = substr(?1, 1, 7) AND event_id = ?1",
+        (key,),
     )
     return nid
 
@@ -301,8 +302,8 @@ def rejected_among(tx: ReadTransaction, nids: Collection[int]) -> set[int]:
 def of_transaction(tx: ReadTransaction, device: int, txn_id: str) -> StoredEvent | None:
     """The event that a device sent with a transaction ID, or None."""
     nid = tx.value(
-        "SELECT nid FROM events WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id = ?2 "
-        "ORDER BY nid DESC LIMIT 1",
+        "SELECT nid FROM events INDEXED BY events_by_txn "
+        "WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id = ?2",
         (device, txn_id),
     )
     return None if nid is None else get(tx, nid)
