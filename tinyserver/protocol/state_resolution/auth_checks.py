@@ -65,14 +65,19 @@ class PartialState:
                 return auth
         return None
 
+    def _now_for(self, auth: int) -> int:
+        """What holds the key of an auth event in the state reached so far, else the auth event itself."""
+        nid = self.nid(self._graph.key(auth))
+        return auth if nid is None else nid
+
     def apply(self, ordered: Iterable[int]) -> None:
         """Run the iterative auth checks over these events."""
         graph, events, resolved = self._graph, self._events, self.resolved
         for batch in batches(ordered):
-            events.fetch(batch)
             cited = {auth for nid in batch for auth in graph.edges(nid)}
             graph.fetch_keys(cited)
             self._rejected = self._source.rejected(cited)
+            events.fetch({*batch, *(self._now_for(auth) for auth in cited)})
             for nid in batch:
                 event = events.get(nid)
                 self._cited = graph.edges(nid)

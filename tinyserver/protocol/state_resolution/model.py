@@ -108,18 +108,25 @@ class EventCache:
 
     def __init__(self, source: EventSource, capacity: int = 2048) -> None:
         self._source = source
-        self._capacity = max(capacity, 2 * BATCH)
+        self._capacity = capacity
         self._events: dict[int, Event] = {}
 
     def fetch(self, nids: Iterable[int]) -> None:
-        """Load these events (a batch at most) into the cache, where the oldest make room for them."""
-        missing = [nid for nid in nids if nid not in self._events]
+        """Load these events (no more than a few batches); those that were asked for longest ago make room."""
+        events = self._events
+        missing = []
+        for nid in nids:
+            known = events.pop(nid, None)
+            if known is None:
+                missing.append(nid)
+            else:
+                events[nid] = known  # moves to the end
         if missing:
-            self._events.update(self._source.events(missing))
-            excess = len(self._events) - self._capacity
+            events.update(self._source.events(missing))
+            excess = len(events) - self._capacity
             if excess > 0:
-                for nid in list(islice(self._events, excess)):
-                    del self._events[nid]
+                for nid in list(islice(events, excess)):
+                    del events[nid]
 
     def get(self, nid: int) -> Event:
         """One event."""

@@ -36,6 +36,7 @@ class _Resolution:
         self.events = EventCache(source)
         self.from_empty = version.state_resolution is StateResolution.V2_1
         self.ages: dict[int, Age] = {}
+        self.senders: dict[int, str] = {}
         self._create_nid = _create_nid(state_sets)
         self._levels: dict[tuple[int | None, int | None], PowerLevels] = {}
 
@@ -66,6 +67,7 @@ class _Resolution:
             for nid in batch:
                 event = self.events.get(nid)
                 self.ages[nid] = (event.origin_server_ts, event.event_id)
+                self.senders[nid] = event.sender
                 if is_power_event(event):
                     power_events.append(nid)
         return power_events
@@ -90,7 +92,7 @@ class _Resolution:
             content = None if cited is None else self.events.get(cited).content
             creators = frozenset[str]() if create is None else room_creators(self.events.get(create))
             levels = self._levels[cited, create] = PowerLevels(content, creators, self.version)
-        return levels.user_level(self.events.get(nid).sender)
+        return levels.user_level(self.senders[nid])
 
     def starting_event(self, key: StateMapKey) -> int | None:
         """The state that the iterative auth checks start from: the unconflicted state map, or in 2.1 nothing but the
