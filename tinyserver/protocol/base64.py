@@ -6,7 +6,6 @@ spec: appendices#unpadded-base64
 from binascii import Error, a2b_base64, b2a_base64
 
 _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
-_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 def encode(data: bytes) -> str:
@@ -33,6 +32,6 @@ def decode(text: str) -> bytes:
     if len(text) - len(digits) not in (0, padding):
         raise ValueError("not Base64: wrong padding")
     try:
-        return a2b_base64(digits.translate(_TO_STANDARD) + "=" * padding, strict_mode=True)
+        return a2b_base64(digits.replace("-", "+").replace("_", "/") + "=" * padding, strict_mode=True)
     except Error as error:
         raise ValueError(f"not Base64: {error}") from error

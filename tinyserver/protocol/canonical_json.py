@@ -173,5 +173,4 @@ def _check_integer_text(text: str) -> int:
     return int(text)
 
 
-
 _DECODER: Final = msgspec.json.Decoder()

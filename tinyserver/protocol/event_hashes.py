@@ -35,7 +35,7 @@ def add_content_hash(pdu: dict[str, Any]) -> dict[str, Any]:
 def check_content_hash(pdu: Mapping[str, Any]) -> bool:
     """Whether ``hashes`` holds the content hash of the event. If not, it has been redacted, or changed on the way."""
     hashes = pdu.get("hashes")
-    claimed = hashes.get("sha256") if isinstance(hashes, Mapping) else None
+    claimed = hashes.get("sha256") if isinstance(hashes, dict) else None
     try:
         return base64.decode(claimed) == _content_hash(pdu)  # type: ignore[arg-type]
     except ValueError:

@@ -26,7 +26,6 @@ MAX_AUTH_EVENTS = 10
 _NO_HASHES: Mapping[str, str] = {}
 _INT64 = 2**63
 
-_Field = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH)]
 _EventIdField = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH, pattern="^\\$")]
 
 
@@ -37,15 +36,15 @@ class _Hashes(msgspec.Struct):
 class _PduFields(msgspec.Struct):
     """The types of a PDU's fields, as far as they are the same in all room versions."""
 
-    type: _Field
-    sender: _Field
+    type: str
+    sender: str
     content: dict[str, Any]
     origin_server_ts: int
     depth: int
     hashes: _Hashes
     signatures: dict[str, dict[str, str]]
-    room_id: _Field | UnsetType = UNSET
-    state_key: _Field | UnsetType = UNSET
+    room_id: str | UnsetType = UNSET
+    state_key: str | UnsetType = UNSET
     unsigned: dict[str, Any] | UnsetType = UNSET
 
 
@@ -164,7 +163,7 @@ def parse_pdu(pdu: Any, version: RoomVersion) -> Event:
     """The event in a PDU from outside, after all checks of its format and size. Hashes and signatures are not checked.
 
     :param pdu: any parsed JSON value; the event keeps it, so it must not be changed afterwards.
-    :raises TooLarge: more than 65,536 bytes as canonical JSON, or a field of more than 255.
+    :raises TooLarge: more than 65,536 bytes as canonical JSON, or a ``type`` or ``state_key`` of more than 255.
     :raises BadJson: anything else that the room version's event format forbids.
 
     spec: server-server-api#checks-performed-on-receipt-of-a-pdu (step 1), client-server-api#size-limits
@@ -205,11 +204,11 @@ def _check_fields(pdu: dict[str, Any], version: RoomVersion) -> None:
         raise BadJson("The origin_server_ts of the event is out of range.")
     if not version.redacts_in_content and "redacts" in pdu and not isinstance(pdu["redacts"], str):
         raise BadJson("The redacts of the event must be a string.")
-    if version.field_limits_in_bytes:
-        for name in ("type", "state_key"):
-            value = pdu.get(name)
-            if value is not None and not value.isascii() and len(value.encode()) > MAX_FIELD_LENGTH:
-                raise TooLarge(f"The {name} of an event cannot be longer than {MAX_FIELD_LENGTH} bytes.")
+    for name in ("type", "state_key"):
+        value = pdu.get(name, "")
+        in_bytes = version.field_limits_in_bytes and not value.isascii()
+        if (len(value.encode()) if in_bytes else len(value)) > MAX_FIELD_LENGTH:
+            raise TooLarge(f"The {name} of an event cannot be longer than {MAX_FIELD_LENGTH} bytes.")
 
 
 def _check_identifiers(pdu: dict[str, Any], version: RoomVersion) -> None:

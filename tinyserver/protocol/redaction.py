@@ -23,7 +23,7 @@ def redact(pdu: Mapping[str, Any], version: RoomVersion) -> dict[str, Any]:
 
 def redacted_content(event_type: Any, content: Any, version: RoomVersion) -> dict[str, Any]:
     """What redaction leaves of the ``content`` of an event of this type; ``{}`` if it is not an object."""
-    if not isinstance(content, Mapping) or not isinstance(event_type, str):
+    if not isinstance(content, dict) or not isinstance(event_type, str):
         return {}
     rule = version.redaction_rules.content.get(event_type)
     if rule is None:
@@ -33,6 +33,6 @@ def redacted_content(event_type: Any, content: Any, version: RoomVersion) -> dic
     kept = {key: content[key] for key in rule.keys if key in content}
     for key, inner_keys in rule.nested.items():
         inner = content.get(key)
-        if isinstance(inner, Mapping):
+        if isinstance(inner, dict):
             kept[key] = {name: value for name, value in inner.items() if name in inner_keys}
     return kept

@@ -93,9 +93,11 @@ def sign_json(obj: Mapping[str, Any], server_name: str, key: SigningKey) -> dict
 
 def with_signature(obj: Mapping[str, Any], server_name: str, key_id: str, signature: str) -> dict[str, Any]:
     """A copy of the object with this signature added to those that it has."""
-    signatures = dict(obj.get("signatures") or {})
-    signatures[server_name] = {**signatures.get(server_name, {}), key_id: signature}
-    return {**obj, "signatures": signatures}
+    signatures = obj.get("signatures")
+    others = signatures if isinstance(signatures, dict) else {}
+    of_server = others.get(server_name)
+    own = of_server if isinstance(of_server, dict) else {}
+    return {**obj, "signatures": {**others, server_name: {**own, key_id: signature}}}
 
 
 def signature_of(obj: Mapping[str, Any], server_name: str, key_id: str) -> bytes:
@@ -104,8 +106,8 @@ def signature_of(obj: Mapping[str, Any], server_name: str, key_id: str) -> bytes
     :raises SignatureError: it carries none by this server and key, or not one in Base64.
     """
     signatures = obj.get("signatures")
-    of_server = signatures.get(server_name) if isinstance(signatures, Mapping) else None
-    signature = of_server.get(key_id) if isinstance(of_server, Mapping) else None
+    of_server = signatures.get(server_name) if isinstance(signatures, dict) else None
+    signature = of_server.get(key_id) if isinstance(of_server, dict) else None
     if not isinstance(signature, str):
         raise SignatureError(f"no signature by {server_name} with {key_id}")
     try:
