@@ -303,7 +303,8 @@ def of_transaction(tx: ReadTransaction, device: int, txn_id: str) -> StoredEvent
     """The event that a device sent with a transaction ID, or None."""
     nid = tx.value(
         "SELECT nid FROM events INDEXED BY events_by_txn "
-        "WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id = ?2",
+        # The + keeps SQLite from putting the constant into the indexed expression.
+        "WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id IS NOT NULL AND +txn_id = ?2",
         (device, txn_id),
     )
     return None if nid is None else get(tx, nid)
