@@ -201,7 +201,8 @@ def find(tx: ReadTransaction, event_id: str) -> int | None:
     """The nid of an event, or None when it is not stored."""
     key = event_key(event_id)
     nid: int | None = tx.value(
-        "SELECT nid FROM events INDEXED BY events_by_id WHERE substr(event_id, 1, 7) = substr(?1, 1, 7) AND event_id = ?1",
+        "SELECT nid FROM events INDEXED BY events_by_id "
+        "WHERE substr(event_id, 1, 7) = substr(?1, 1, 7) AND event_id = ?1",
         (key,),
     )
     return nid
