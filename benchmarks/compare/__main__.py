@@ -22,21 +22,26 @@ from .http import RequestFailed
 from .results import Results
 from .scenarios import SCENARIOS
 from .server import BenchmarkError, Server
-from .synapse import Synapse
+from .synapse import SYNAPSE_VERSION, Synapse
 from .tinyserver import TinyServer
 
 _DEFAULT_SECONDS = 20.0
 
 
 def main() -> int:
-    """Exit code 1 if a scenario failed; the figures of the others are printed all the same."""
+    """Exit code 1 if a scenario failed (the figures of the others are printed all the same), 130 if interrupted."""
     options = _arguments()
-    results = uvloop.run(_run(options))
+    try:
+        results = uvloop.run(_run(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    machine = _machine()
+    print(f"{', '.join(f'{key}: {value}' for key, value in machine.items())}, room version: {options.room_version}\n")
     print(results.markdown())
     for failure in results.failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     if options.json is not None:
-        document = {"machine": _machine(), "options": vars(options) | {"json": None}, **results.json()}
+        document = {"machine": machine, "options": vars(options) | {"json": None}, **results.json()}
         options.json.write_text(json.dumps(document, indent=1, default=str) + "\n")
     return 1 if results.failures else 0
 
@@ -72,11 +77,11 @@ async def _run(options: argparse.Namespace) -> Results:
     servers: list[Callable[[Path], Server]] = []
     if options.server in ("tinyserver", "both"):
         servers.append(TinyServer)
-        results.servers.append(TinyServer.name)
+        results.versions[TinyServer.name] = TinyServer.version()
     if options.server in ("synapse", "both"):
-        environment, _ = await Synapse.install(work_dir)
+        environment = await Synapse.install(work_dir)
         servers.append(lambda directory: Synapse(directory, environment))
-        results.servers.append(Synapse.name)
+        results.versions[Synapse.name] = SYNAPSE_VERSION
     try:
         async with asyncio.timeout(options.limit):
             for make in servers:
@@ -128,7 +133,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _machine() -> dict[str, Any]:
-    return {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    return {"Python": platform.python_version(), "cores": os.cpu_count(), "CPU": platform.machine()}
 
 
 if __name__ == "__main__":

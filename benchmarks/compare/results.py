@@ -20,9 +20,9 @@ class Figure:
 
 @dataclass
 class Results:
-    """Figures by label, per server; labels keep the order in which they first came."""
+    """Figures by label, per server; labels keep the order in which they first came. `versions`: by server, in order."""
 
-    servers: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
     figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -31,25 +31,27 @@ class Results:
 
     def markdown(self) -> str:
         """One row per label: the goal, each server's figure, and how many times better the first is than the second."""
-        compared = len(self.servers) == 2
-        head = ["what", "goal", *self.servers, *(["ratio"] if compared else [])]
+        compared = len(self.versions) == 2
+        names = [f"{server} {version}" for server, version in self.versions.items()]
+        head = ["what", "goal", *names, *(["ratio"] if compared else [])]
         rows = [head, ["---", *("---:" for _ in head[1:])]]
         for label, by_server in self.figures.items():
             unit = next(iter(by_server.values()))
             goal = "" if unit.goal is None else number(unit.goal)
-            cells = [number(by_server[name].value) if name in by_server else "-" for name in self.servers]
+            cells = [number(by_server[name].value) if name in by_server else "-" for name in self.versions]
             rows.append([f"{label}, {unit.unit}", goal, *cells, *([self._ratio(by_server)] if compared else [])])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def _ratio(self, by_server: dict[str, Figure]) -> str:
-        if any(name not in by_server for name in self.servers):
+        if any(name not in by_server for name in self.versions):
             return ""
-        ours, other = (by_server[name] for name in self.servers)
+        ours, other = (by_server[name] for name in self.versions)
         above, below = (ours.value, other.value) if ours.more_is_better else (other.value, ours.value)
         return f"{number(above / below)} x" if below > 0 else ""
 
     def json(self) -> dict[str, Any]:
         return {
+            "versions": self.versions,
             "figures": [
                 {
                     "label": label,

@@ -122,15 +122,24 @@ class Server(ABC):
         used = processes.usage(self.pid).since(before)
         spent.cpu, spent.written = used.cpu, used.written
 
-    def database_bytes(self) -> int:
-        """Size of all SQLite files of the stopped server, their write-ahead logs folded in."""
+    async def database_bytes_at_rest(self) -> int:
+        """Stop the server; size of all its SQLite files, their write-ahead logs folded in."""
+        await self.stop()
         total = 0
         for path in self.data_dir.rglob("*"):
-            if path.is_file() and path.open("rb").read(15) == b"SQLite format 3":
+            if _is_sqlite(path):
                 with contextlib.closing(sqlite3.connect(path)) as connection:
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 total += path.stat().st_size
         return total
+
+
+def _is_sqlite(path: Path) -> bool:
+    magic = b"SQLite format 3"
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
 
 
 async def run_command(*command: str, cwd: Path, timeout: float = 60.0) -> str:

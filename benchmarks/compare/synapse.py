@@ -9,7 +9,7 @@ from typing import Any
 
 from .server import SERVER_NAME, SHARED_SECRET, Server, run_command
 
-REQUIREMENT = "matrix-synapse==1.163.2"
+SYNAPSE_VERSION = "1.163.2"
 
 _UNLIMITED = {"per_second": 1e6, "burst_count": 1_000_000}
 _RATE_LIMITS: dict[str, Any] = {
@@ -48,16 +48,16 @@ class Synapse(Server):
         self._python = str(environment / "bin" / "python")
 
     @staticmethod
-    async def install(work_dir: Path) -> tuple[Path, str]:
-        """Make the virtual environment if it is not there yet; its path and the version installed."""
-        environment = work_dir / f"venv-{REQUIREMENT.replace('==', '-')}"
+    async def install(work_dir: Path) -> Path:
+        """Make the virtual environment if it is not there yet; its path."""
+        environment = work_dir / f"venv-matrix-synapse-{SYNAPSE_VERSION}"
         complete = environment / "complete"
         if not complete.exists():
             await run_command(sys.executable, "-m", "venv", "--clear", str(environment), cwd=work_dir, timeout=120)
             pip = (str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--prefer-binary")
-            await run_command(*pip, REQUIREMENT, cwd=work_dir, timeout=600)
+            await run_command(*pip, f"matrix-synapse=={SYNAPSE_VERSION}", cwd=work_dir, timeout=600)
             complete.touch()
-        return environment, REQUIREMENT.partition("==")[2]
+        return environment
 
     async def configure(self) -> None:
         await run_command(

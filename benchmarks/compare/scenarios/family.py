@@ -69,12 +69,14 @@ async def _family(bench: Bench, rate: int) -> None:
     users = await register_users(bench.http, 10)
     second_devices = await several(4, [user.another_device for user in users])
     rooms = await _make_rooms(bench, users)
+    before = await bench.server.database_bytes_at_rest()
+    await bench.server.start()
     load = _Load()
     positions = await several(4, [partial(_first_sync, d) for d in (*users, *second_devices)])
     polls = [asyncio.create_task(_poll(load, *position)) for position in positions]
     try:
         dice = random.Random(rate)
-        await _talk(load, rooms, rate, _WARM_UP_SECONDS, dice)
+        warm_up = await _talk(load, rooms, rate, _WARM_UP_SECONDS, dice)
         await _drained(load, polls)
         load.sends.clear()
         load.deliveries.clear()
@@ -89,6 +91,8 @@ async def _family(bench: Bench, rate: int) -> None:
     _record(bench, load, rate, sent, spent.wall, spent.cpu, spent.written)
     bench.record(f"family, {rate} messages/s, RSS", memory.rss / 1e6, "MB", goal=90 if rate == 20 else None)
     bench.record(f"family, {rate} messages/s, PSS", memory.pss / 1e6, "MB")
+    grown = await bench.server.database_bytes_at_rest() - before
+    bench.record(f"family, {rate} messages/s, database bytes per message", grown / (warm_up + sent), "B", goal=600)
 
 
 def _record(bench: Bench, load: _Load, rate: int, sent: int, wall: float, cpu: float, written: int) -> None:
