@@ -11,9 +11,13 @@ Sizes are written like ``"50 MiB"`` and held in bytes; durations like ``"1h"`` a
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from tinyserver.protocol.identifiers import is_valid_server_name
+from tinyserver.protocol.room_versions import ROOM_VERSIONS
 
 T = TypeVar("T")
 
@@ -79,6 +83,18 @@ class Passwords:
 
     memory: Bytes = setting("Memory for one password.", 19 * 1024**2)
     iterations: int = setting("Passes over that memory.", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How long a login lasts."""
+
+    access_token_lifetime: Seconds = setting(
+        "How long an access token is valid, for clients that can refresh it; for the others it does not expire.", 3600.0
+    )
+    refresh_token_lifetime: Seconds = setting(
+        "After how long without use a client that refreshes its tokens must log in again. 0s: never.", 0.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +242,7 @@ class Config:
     listen: tuple[Listener, ...] = setting("", (Listener(),))
     registration: Registration = setting("", Registration())
     passwords: Passwords = setting("", Passwords())
+    sessions: Sessions = setting("", Sessions())
     rooms: Rooms = setting("", Rooms())
     rate_limits: RateLimits = setting("", RateLimits())
     federation: Federation = setting("", Federation())
@@ -278,8 +295,7 @@ def key_of(setting_field: Field[Any]) -> str:
 def _with_data_dir(config: Config, directory: Path) -> Config:
     if config.data_dir.is_absolute():
         return config
-    values = {each.name: getattr(config, each.name) for each in fields(config)}
-    return Config(**{**values, "data_dir": directory / config.data_dir})
+    return replace(config, data_dir=directory / config.data_dir)
 
 
 def _section(section: type[T], values: Mapping[str, Any], prefix: str) -> T:
@@ -368,18 +384,33 @@ def _example(each: Field[Any]) -> str:
 
 def _check(config: Config) -> None:
     """What no single key can tell. Raises ConfigError."""
+    if not is_valid_server_name(config.server_name):
+        raise ConfigError(f'"server_name" must be a name such as "example.org", not {config.server_name!r}.')
+    if config.rooms.default_version not in ROOM_VERSIONS:
+        raise ConfigError(f'"rooms.default_version" must be one of {", ".join(ROOM_VERSIONS)}.')
     if not config.listen:
         raise ConfigError('"listen" is empty: add a [[listen]] section with an address.')
     for index, listener in enumerate(config.listen):
         parse_address(listener.address, f"listen[{index}].address")
         if bool(listener.tls_certificate) != bool(listener.tls_key):
             raise ConfigError(f'"listen[{index}]" needs both tls_certificate and tls_key, or neither.')
+        for proxy in listener.trusted_proxies:
+            _check_network(proxy, f"listen[{index}].trusted_proxies")
     for each in fields(config.rate_limits):
         bucket = getattr(config.rate_limits, each.name)
         if isinstance(bucket, Bucket) and (bucket.per_second <= 0 or bucket.burst < 1):
             raise ConfigError(f'"rate_limits.{each.name}" needs a positive per_second and a burst of 1 or more.')
     if config.passwords.memory < 1024**2 or config.passwords.iterations < 1:
         raise ConfigError('"passwords" needs at least "1 MiB" of memory and 1 iteration.')
+    if config.sessions.access_token_lifetime < 1:
+        raise ConfigError('"sessions.access_token_lifetime" must be at least "1s".')
+
+
+def _check_network(network: str, key: str) -> None:
+    try:
+        ip_network(network, strict=False)
+    except ValueError as error:
+        raise ConfigError(f'"{key}" must hold addresses or networks such as "10.0.0.0/8", not {network!r}.') from error
 
 
 def parse_address(address: str, key: str = "address") -> tuple[str, int]:

@@ -6,17 +6,38 @@ Read it from top to bottom to see all parts and who knows whom.
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from tinyserver.accounts.requester import Requester
+from tinyserver.accounts.authentication import TokenAuthenticator, TokenCache
+from tinyserver.accounts.directory import AccountsDirectory
+from tinyserver.accounts.last_seen import LastSeen
+from tinyserver.accounts.login import Login
+from tinyserver.accounts.password_check import PasswordCheck
+from tinyserver.accounts.passwords import PasswordHasher
+from tinyserver.accounts.registration import Registration
+from tinyserver.accounts.registration_tokens import RegistrationTokens
+from tinyserver.accounts.sessions import Lifetimes, Sessions
+from tinyserver.accounts.shared_secret import SharedSecretRegistration
+from tinyserver.accounts.uia import UserInteractiveAuth
+from tinyserver.api.admin.registration import SharedSecretApi
 from tinyserver.api.app import build_app
-from tinyserver.api.calls import AsgiApp, Call
+from tinyserver.api.calls import AsgiApp
+from tinyserver.api.client.account import AccountApi
+from tinyserver.api.client.login import LoginApi
+from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.versions import VersionsApi
+from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router, Surface
+from tinyserver.clock import Clock
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
-from tinyserver.protocol.errors import UnknownToken
+from tinyserver.push.notifications import NotificationMarks
+from tinyserver.rooms.alone import Alone
+from tinyserver.rooms.append import Appender
+from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.storage.database import Database
+from tinyserver.storage.events import newest_timestamp
 
 
 class Server:
@@ -39,11 +60,58 @@ class Server:
             raise DataDirectoryError(f"another tinyserver is running on {config.data_dir}; stop it first")
         self.signing_key = self.data.read_signing_key()
 
+        self.clock = Clock()
+        self.db = Database(self.data.database, cache_budget=config.cache.budget)
+
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
-        self.authenticator = NoAccounts()
         self.router = Router()
         self.router.add(VersionsApi(unstable_features={}))
+
+        self._build_rooms(config)
+        self._build_accounts(config)
+
+    def _build_rooms(self, config: Config) -> None:
+        """Rooms: the one path of an event."""
+        alone = Alone(config.server_name, self.signing_key)
+        self.appender = Appender(config.server_name, NotificationMarks())
+        self.pipeline = EventPipeline(
+            self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, alone, alone
+        )
+
+    def _build_accounts(self, config: Config) -> None:
+        """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
+        token_cache = TokenCache()
+        self.last_seen = LastSeen(self.db, time.monotonic)
+        self.authenticator = TokenAuthenticator(self.db, self.clock, token_cache, self.last_seen)
+        self.accounts = AccountsDirectory(self.db, config.server_name)
+        self.hasher = PasswordHasher(config.passwords.memory, config.passwords.iterations)
+        lifetimes = Lifetimes(
+            access=int(config.sessions.access_token_lifetime * 1000),
+            refresh=int(config.sessions.refresh_token_lifetime * 1000) or None,
+        )
+        sessions = Sessions(self.db, self.clock, token_cache, lifetimes)
+        passwords = PasswordCheck(self.db, self.hasher, LimitedLoginAttempts(self.limiter), config.server_name)
+        uia = UserInteractiveAuth(time.monotonic)
+        self.registration_tokens = RegistrationTokens(self.db, self.clock)
+        registration = Registration(
+            self.db,
+            self.clock,
+            token_cache,
+            sessions,
+            self.hasher,
+            uia,
+            self.registration_tokens,
+            server_name=config.server_name,
+            mode=config.registration.mode,
+            allow_guests=config.registration.allow_guests,
+        )
+        shared_secret = SharedSecretRegistration(registration, config.registration.shared_secret, time.monotonic)
+        login = Login(self.db, sessions, passwords, uia, time.monotonic)
+        self.router.add(RegistrationApi(registration))
+        self.router.add(SharedSecretApi(shared_secret))
+        self.router.add(LoginApi(login, sessions))
+        self.router.add(AccountApi())
 
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
@@ -57,18 +125,15 @@ class Server:
 
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
+        self.db.start()
+        self.clock.raise_floor(self.db.glance(newest_timestamp))
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        self.hasher.close()
+        await self.last_seen.close()
+        await self.db.close()
         self.data.unlock()
-
-
-class NoAccounts:
-    """The authenticator of a server that has no accounts: it knows no token."""
-
-    async def authenticate(self, token: str, call: Call[Any, Any]) -> Requester:
-        """Raises UnknownToken."""
-        raise UnknownToken

@@ -49,6 +49,7 @@ async def _serve(config: Config) -> None:
         for listener in listeners:
             await listener.open()
             logger.info("listening on %s", listener.url)
+        await _tell_how_to_begin(server)
     except ListenError as error:
         await server.stop()
         raise CommandError(str(error)) from error
@@ -64,6 +65,23 @@ async def _serve(config: Config) -> None:
     await _drain(server, listeners)
     await server.stop()
     logger.info("stopped")
+
+
+async def _tell_how_to_begin(server: Server) -> None:
+    """On a server without accounts, say how the first one is made: it will be its administrator's."""
+    token = await server.registration_tokens.first()
+    if token is None:
+        return
+    if server.config.registration.mode == "closed":
+        print("There is no account yet. Make the administrator's with: tinyserver user create NAME --admin", flush=True)
+        return
+    print(
+        "There is no account yet. Register the first one, the administrator's, with any Matrix client at\n"
+        f"  {server.config.public_url or 'the address above'}\n"
+        f"and this registration token, which is good for one account:\n  {token}\n"
+        "Or make it with: tinyserver user create NAME --admin",
+        flush=True,
+    )
 
 
 async def _drain(server: Server, listeners: Sequence[HttpListener]) -> None:

@@ -1,0 +1,85 @@
+"""The devices of local users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When (ms since 1970), from where and with what a device was last used."""
+
+    ts: int
+    ip: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device; `nid` is the number by which sessions and events name it."""
+
+    nid: int
+    user: int
+    device_id: str
+    display_name: str | None
+    seen: Seen | None
+
+
+_COLUMNS = "nid, user, device_id, display_name, seen_ts, seen_ip, seen_agent"
+
+
+def _from_row(row: tuple[int, int, str, str | None, int | None, str | None, str | None]) -> DeviceRow:
+    seen = None if row[4] is None else Seen(row[4], row[5] or "", row[6] or "")
+    return DeviceRow(row[0], row[1], row[2], row[3], seen)
+
+
+def find(tx: ReadTransaction, user: int, device_id: str) -> DeviceRow | None:
+    """A user's device, or None."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM devices WHERE user = ? AND device_id = ?", (user, device_id))
+    return None if row is None else _from_row(row)
+
+
+def get(tx: ReadTransaction, nid: int) -> DeviceRow | None:
+    """A device by its number, or None when it was deleted."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM devices WHERE nid = ?", (nid,))
+    return None if row is None else _from_row(row)
+
+
+def of_user(tx: ReadTransaction, user: int) -> list[DeviceRow]:
+    """All devices of a user, by their IDs."""
+    return [
+        _from_row(row)
+        for row in tx.execute(f"SELECT {_COLUMNS} FROM devices WHERE user = ? ORDER BY device_id", (user,))
+    ]
+
+
+def add(tx: WriteTransaction, user: int, device_id: str, display_name: str | None, seen: Seen) -> int:
+    """Add a device; its ID is free. Returns its number."""
+    nid = tx.execute(
+        "INSERT INTO devices (user, device_id, display_name, seen_ts, seen_ip, seen_agent) VALUES (?, ?, ?, ?, ?, ?)",
+        (user, device_id, display_name, seen.ts, seen.ip, seen.agent),
+    ).lastrowid
+    assert nid is not None
+    return nid
+
+
+def rename(tx: WriteTransaction, nid: int, display_name: str) -> None:
+    """Give a device another display name."""
+    tx.execute("UPDATE devices SET display_name = ? WHERE nid = ?", (display_name, nid))
+
+
+def set_seen(tx: WriteTransaction, seen: Iterable[tuple[int, Seen]]) -> None:
+    """Store when devices (by number) were last used."""
+    tx.executemany(
+        "UPDATE devices SET seen_ts = ?, seen_ip = ?, seen_agent = ? WHERE nid = ?",
+        ((each.ts, each.ip, each.agent, nid) for nid, each in seen),
+    )
+
+
+def remove(tx: WriteTransaction, nid: int) -> None:
+    """Delete a device together with its sessions."""
+    tx.execute("DELETE FROM sessions WHERE device = ?", (nid,))
+    tx.execute("DELETE FROM devices WHERE nid = ?", (nid,))

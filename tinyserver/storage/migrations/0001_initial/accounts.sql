@@ -1,0 +1,27 @@
+-- The accounts of this server. A row is never deleted: a user ID is not given out twice.
+CREATE TABLE users (
+    nid         INTEGER PRIMARY KEY,        -- names.nid of the user ID
+    password    TEXT,                       -- PHC string; null: no login by password
+    admin       INTEGER NOT NULL DEFAULT 0,
+    guest       INTEGER NOT NULL DEFAULT 0,
+    deactivated INTEGER NOT NULL DEFAULT 0,
+    erased      INTEGER NOT NULL DEFAULT 0, -- the user wants old events redacted for newcomers
+    locked      INTEGER NOT NULL DEFAULT 0,
+    suspended   INTEGER NOT NULL DEFAULT 0,
+    created     INTEGER NOT NULL            -- ms
+) STRICT;
+CREATE INDEX users_deactivated ON users (nid) WHERE deactivated = 1;
+
+-- Profiles: all fields of a user as one JSON object of at most 64 KiB.
+CREATE TABLE profiles (
+    user   INTEGER PRIMARY KEY,             -- names.nid
+    fields TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE registration_tokens (
+    token        TEXT PRIMARY KEY,
+    uses_allowed INTEGER,                   -- null: any number
+    uses         INTEGER NOT NULL DEFAULT 0,
+    expires      INTEGER,                   -- ms; null: never
+    makes_admin  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
