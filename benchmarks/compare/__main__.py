@@ -10,6 +10,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,8 @@ async def _run(options: argparse.Namespace) -> Results:
         async with asyncio.timeout(options.limit):
             for make in servers:
                 for scenario in _chosen(options):
-                    await _one(make, scenario, options, results)
+                    if make is TinyServer or not scenario.tinyserver_only:
+                        await _one(make, scenario, options, results)
     except TimeoutError:
         results.failures.append(f"the run was ended after {options.limit} s; see --limit and --only")
     return results
@@ -105,24 +107,24 @@ async def _one(
     make: Callable[[Path], Server], scenario: Scenario, options: argparse.Namespace, results: Results
 ) -> None:
     """Run a scenario on a new server in an empty directory, which is removed afterwards unless something failed."""
-    directory = options.work_dir.resolve() / "run" / scenario.name
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    runs = options.work_dir.resolve() / "run"
+    runs.mkdir(exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix=f"{scenario.name}-", dir=runs))
     server = make(directory)
-    if isinstance(server, Synapse) and scenario.name == "preloaded-start":
-        return
     bench = Bench(server, Options(options.seconds, options.room_version, options.members, options.events), results)
     began = time.monotonic()
+    failed = True
     try:
         async with asyncio.timeout(scenario.limit * max(1.0, options.seconds / _DEFAULT_SECONDS)):
             await server.configure()
             await scenario.run(bench)
+        failed = False
     except* (BenchmarkError, RequestFailed, AssertionError, TimeoutError) as group:
-        results.failures.append(f"{server.name}, {scenario.name}: {_first(group)!r}")
-    else:
-        shutil.rmtree(directory, ignore_errors=True)
+        results.failures.append(f"{server.name}, {scenario.name}: {_first(group)!r} (see {directory})")
     finally:
         await server.kill()
+        if not failed:
+            shutil.rmtree(directory)
     print(f"{server.name}: {scenario.name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 

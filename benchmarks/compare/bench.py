@@ -40,9 +40,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named measurement. `default`: runs unless others are asked for; `limit`: seconds at the default options."""
+    """A named measurement. `limit`: seconds at the default options; `default`: runs unless others are asked for."""
 
     name: str
     run: Callable[[Bench], Awaitable[None]]
     limit: float
     default: bool = True
+    tinyserver_only: bool = False

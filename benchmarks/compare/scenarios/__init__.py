@@ -21,5 +21,5 @@ SCENARIOS = (
     Scenario("paging", paging, limit=90),
     Scenario("idle", idle_polls, limit=120),
     Scenario("big-room", big_room, limit=600, default=False),
-    Scenario("preloaded-start", preloaded_start, limit=3600, default=False),
+    Scenario("preloaded-start", preloaded_start, limit=3600, default=False, tinyserver_only=True),
 )
