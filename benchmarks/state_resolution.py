@@ -89,9 +89,7 @@ def prepare(room_version: str, events: Mapping[str, dict[str, Any]]) -> Room:
     return Room(get_room_version(str(room_version)), events)
 
 
-def resolve(
-    room_version: str, state_sets: Sequence[Mapping[StateMapKey, str]], events: Room
-) -> dict[StateMapKey, str]:
+def resolve(room_version: str, state_sets: Sequence[Mapping[StateMapKey, str]], events: Room) -> dict[StateMapKey, str]:
     """Resolve whole states with values that are event IDs."""
     nids = events.nids
     states = WholeStates([{key: nids[event_id] for key, event_id in state.items()} for state in state_sets])
@@ -169,8 +167,10 @@ def main() -> int:
     args = parser.parse_args()
     paths = [GOLDEN / f"{name}.json.gz" for name in args.names] or sorted(GOLDEN.glob("*.json.gz"))
     agree = [_run(path, args.repeat) for path in paths]
-    print(f"{sum(agree)} of {len(agree)} rooms agree; resident memory at most "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the rooms themselves included)")
+    print(
+        f"{sum(agree)} of {len(agree)} rooms agree; resident memory at most "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB (the rooms themselves included)"
+    )
     return 0 if all(agree) else 1
 
 

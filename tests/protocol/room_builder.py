@@ -26,13 +26,13 @@ class Room:
         self.salt = salt
         self.room_id: str | None = None if self.version.room_id_is_create_hash else "!room:a.test"
 
-    def create(self, creator: str = ALICE, **content: Any) -> "Branch":
+    def create(self, sender: str = ALICE, **content: Any) -> "Branch":
         """The room's first event, and the branch that begins with it."""
         branch = Branch(self, {}, None)
         content.setdefault("room_version", self.version.identifier)
         if self.version.creator_in_content:
-            content.setdefault("creator", creator)
-        event = branch.make(creator, "m.room.create", content)
+            content.setdefault("creator", sender)
+        event = branch.make(sender, "m.room.create", content)
         if self.room_id is None:
             self.room_id = event.room_id
         branch.add(event)

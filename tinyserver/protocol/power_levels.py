@@ -32,7 +32,7 @@ NOTIFICATION_DEFAULT: Final = 50
 
 _NO_LEVELS: Final[Mapping[str, Any]] = {}
 _NO_USERS: Final[frozenset[str]] = frozenset()
-_INTEGER_IN_STRING: Final = re.compile(r"\s*[+-]?[0-9]{1,400}\s*")  # more digits are beyond any double
+_INTEGER_IN_STRING: Final = re.compile(r"\s*([+-]?[0-9]{1,400})\s*")  # more digits are beyond any double
 
 
 def parse_level(value: object, version: RoomVersion) -> int | None:
@@ -45,8 +45,8 @@ def parse_level(value: object, version: RoomVersion) -> int | None:
     if type(value) is int:  # bool is an int too, and no level
         return value
     if isinstance(value, str):
-        if version.power_levels_accept_strings and _INTEGER_IN_STRING.fullmatch(value):
-            return int(value)
+        if version.power_levels_accept_strings and (found := _INTEGER_IN_STRING.fullmatch(value)):
+            return int(found[1])
     elif isinstance(value, float) and version.power_levels_accept_floats and math.isfinite(value):
         return int(value)
     return None
