@@ -39,5 +39,5 @@ def encode_answer(answer: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, orjson.Fragment):
-        return json.loads(value.contents)
+        return json.loads(orjson.dumps(value))
     return msgspec.to_builtins(value)

@@ -14,15 +14,11 @@ from email.utils import formatdate
 from typing import Any
 
 from uvicorn.config import Config as UvicornConfig
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tinyserver.api.calls import AsgiApp
 from tinyserver.config import Listener, parse_address
-
-try:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
-except ImportError:  # a platform without httptools
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore[assignment]
 
 _HEAD_SECONDS = 30.0  # for the head of a request to arrive
 _HEAD_BYTES = 64 * 1024
@@ -149,37 +145,47 @@ class _Connections(set[Any]):
             self.all_closed.set()
 
 
-class _GuardedProtocol(HttpProtocol):
+class _GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit in bytes and in seconds for the head of a request.
 
     Without it, a client that never finishes its headers holds a connection and memory for ever.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _in_head = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(_HEAD_SECONDS, transport.close)
+        self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._end_head()
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > _HEAD_BYTES:
+        if self._in_head and self._head_bytes > _HEAD_BYTES:
             self.transport.close()
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        elif self._in_head and self._deadline is None:
+            self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def _start_deadline(self) -> None:
+        self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
     def _end_head(self) -> None:
-        self._head_bytes = 0
+        self._in_head, self._head_bytes = False, 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
