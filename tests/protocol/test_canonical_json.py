@@ -209,3 +209,18 @@ def test_parsers_raise_nothing_but_their_errors(data: bytes) -> None:
         assert canonical_json.loads_strict(data) == parsed
     except CanonicalJsonError:
         return
+
+
+@given(json_values(SAFE_INTEGERS | FINITE_FLOATS | st.just(0xCB), st.text() | st.just("˥" * 3) | st.just("a" * 0xCB)))
+def test_floats_are_found_among_values_that_look_like_floats_in_message_pack(value: Any) -> None:
+    if canonical_json.survey(value).has_float:
+        with pytest.raises(CanonicalJsonError):
+            canonical_json.encode(value)
+    else:
+        assert canonical_json.encode(value) == canonicaljson.encode_canonical_json(value)
+
+
+@given(json_values(), st.integers(min_value=0, max_value=6))
+def test_nesting_is_limited(value: Any, levels: int) -> None:
+    encoded = canonical_json.encode(value)
+    assert canonical_json.is_nested_deeper(value, encoded, levels) == (canonical_json.survey(value).depth > levels)

@@ -42,7 +42,7 @@ def encode(value: Any) -> bytes:
         not JSON, or more than 254 levels of nesting.
     """
     encoded = encode_checked(value)
-    if survey(value).has_float:
+    if _has_float(value):
         raise CanonicalJsonError("numbers must be integers")
     return encoded
 
@@ -67,7 +67,7 @@ def encode_lenient(value: Any) -> bytes:
         encoded = orjson.dumps(value, option=_LENIENT)
     except TypeError:
         return _encode_slowly(value)  # an integer beyond 64 bits, for one
-    return _encode_slowly(value) if survey(value).has_float else encoded
+    return _encode_slowly(value) if _has_float(value) else encoded
 
 
 def _encode_slowly(value: Any) -> bytes:
@@ -76,6 +76,23 @@ def _encode_slowly(value: Any) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CanonicalJsonError("no canonical JSON: a value, or its nesting, is not possible in JSON") from error
+
+
+def _has_float(value: Any) -> bool:
+    """Whether there is a float in a value that orjson has encoded.
+
+    MessagePack marks a float with the byte CB, which hardly ever occurs otherwise in the messages of ordinary events:
+    where it is not found, no float is there. Making the message takes a third of the time of a walk in Python.
+    """
+    return b"\xcb" in _MESSAGE_PACK.encode(value) and survey(value).has_float
+
+
+def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
+    """Whether a value has more than so many levels of objects and lists; ``encoded`` is its JSON.
+
+    Usually counting the brackets answers that.
+    """
+    return encoded.count(b"{") + encoded.count(b"[") > levels and survey(value).depth > levels
 
 
 class Survey(NamedTuple):
@@ -122,6 +139,8 @@ def check_strict(value: Any, max_depth: int = MAX_NESTING) -> None:
         below: list[Any] = []
         for item in level:
             kind = type(item)
+            if kind is str:
+                continue
             if kind is dict:
                 below += item.values()
             elif kind is list:
@@ -173,4 +192,5 @@ def _check_integer_text(text: str) -> int:
     return int(text)
 
 
+_MESSAGE_PACK: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.json.Decoder()

@@ -26,7 +26,7 @@ MAX_AUTH_EVENTS = 10
 _NO_HASHES: Mapping[str, str] = {}
 _INT64 = 2**63
 
-_EventIdField = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH, pattern="^\\$")]
+_EventIdField = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH)]
 
 
 class _Hashes(msgspec.Struct):
@@ -178,18 +178,15 @@ def parse_pdu(pdu: Any, version: RoomVersion) -> Event:
 
 def _check_json(pdu: dict[str, Any], version: RoomVersion) -> None:
     """Check the size of the whole event, its nesting, and its numbers where the room version is strict."""
-    strict = version.strict_canonical_json
+    encode = canonical_json.encode if version.strict_canonical_json else canonical_json.encode_lenient
     try:
-        encoded = canonical_json.encode_checked(pdu) if strict else canonical_json.encode_lenient(pdu)
+        encoded = encode(pdu)
     except canonical_json.CanonicalJsonError as error:
-        raise BadJson("The event holds a value that is not allowed in events.") from error
+        raise BadJson(f"The event holds a value that is not allowed in its room version: {error}") from error
     if len(encoded) > MAX_EVENT_BYTES:
         raise TooLarge(f"An event cannot be larger than {MAX_EVENT_BYTES} bytes; this one has {len(encoded)}.")
-    depth, has_float = canonical_json.survey(pdu)
-    if depth > canonical_json.MAX_NESTING:
+    if canonical_json.is_nested_deeper(pdu, encoded, canonical_json.MAX_NESTING):
         raise BadJson(f"An event cannot be nested more than {canonical_json.MAX_NESTING} levels deep.")
-    if strict and has_float:
-        raise BadJson("Numbers in an event must be integers.")
 
 
 def _check_fields(pdu: dict[str, Any], version: RoomVersion) -> None:
@@ -220,13 +217,22 @@ def _check_identifiers(pdu: dict[str, Any], version: RoomVersion) -> None:
             raise BadJson("In this room version a create event has no room_id.")
     elif not _is_room_id(pdu.get("room_id"), version.room_id_is_create_hash):
         raise BadJson("The room_id of the event is not a room ID of its room version.")
-    if version.event_id_in_pdu and not is_valid_server_name(pdu["event_id"].partition(":")[2]):
+    for references in (pdu["prev_events"], pdu["auth_events"]):
+        for reference in references:
+            if (reference[0] if version.references_with_hashes else reference)[:1] != "$":
+                raise BadJson("The prev_events and auth_events of an event must be event IDs.")
+    if version.event_id_in_pdu and not _is_event_id_with_domain(pdu["event_id"]):
         raise BadJson("The event_id of the event is not an event ID of its room version.")
     if version.restricted and pdu["type"] == "m.room.member":
         content = pdu["content"]
         key = "join_authorised_via_users_server"
         if key in content and not is_valid_user_id(content[key]):
             raise BadJson(f"The {key} of the event is not a user ID.")
+
+
+def _is_event_id_with_domain(text: str) -> bool:
+    _, _, domain = text.partition(":")
+    return text[:1] == "$" and is_valid_server_name(domain)
 
 
 @lru_cache(maxsize=256)
