@@ -229,15 +229,21 @@ class RandomRoom:
             if self.rng.random() < 0.12 and len(self.branches) < 5:
                 branch = branch.branch()
                 self.branches.append(branch)
-            branch.now += self.rng.choice((0, 0, 1000, -1000))
+            branch.now += self.rng.choice((0, 0, 1000, -1000, 20_000, -20_000))
             self.act(branch)
             if self.rng.random() < 0.15:
                 self.snapshots.append(ids(branch.state))
 
     def states(self) -> list[dict[StateMapKey, str]]:
-        """A few states that the room has or had on its branches."""
+        """A few states that the room has or had on its branches; at times made to agree here and there, as states are
+        which have been resolved before."""
+        rng = self.rng
         found = [ids(branch.state) for branch in self.branches] + self.snapshots
-        return self.rng.sample(found, min(len(found), self.rng.randint(2, 4)))
+        found = rng.sample(found, min(len(found), rng.randint(2, 4)))
+        if rng.random() < 0.5:
+            agreed = {key: event_id for state in found for key, event_id in state.items() if rng.random() < 0.4}
+            found = [state | agreed for state in found]
+        return found
 
     def act(self, branch: Branch) -> None:
         rng = self.rng

@@ -180,6 +180,20 @@ def test_conflicted_subgraph_is_exact(seed: int) -> None:
     assert conflicted_subgraph(AuthGraph(graph), conflicted) == expected
 
 
+def test_the_rest_is_read_as_far_as_there_is_doubt() -> None:
+    graph = Graph(0)
+    # 1: in doubt, cited by 3 (conflicted, in one state) and, far behind the first batch, by 2 (in both states)
+    graph.edges = {1: [], 2: [1], 3: [1], **{nid: [] for nid in range(4, 1000)}}
+    graph.key_of = {nid: ("k", str(nid)) for nid in graph.edges}
+    common = {graph.key_of[nid]: nid for nid in graph.edges if nid not in (1, 3)}
+    sets = States([common, {**common, graph.key_of[3]: 3}])
+    assert auth_difference(AuthGraph(graph), sets) <= {3}
+    assert sets.read == 997
+    del common[graph.key_of[2]]
+    sets = States([common, {**common, graph.key_of[3]: 3}])
+    assert auth_difference(AuthGraph(graph), sets) >= {1}
+
+
 # --- What the algorithm is for
 
 
@@ -226,6 +240,34 @@ def test_of_two_topics_the_later_wins(version: str) -> None:
     there.now += 5000
     later = there.send(ALICE, "m.room.topic", {"topic": "second"})
     assert merge(here, there)[TOPIC] == merge(there, here)[TOPIC] == later.event_id
+
+
+def test_the_mainline_counts_for_more_than_the_clock(version: str) -> None:
+    trunk = furnished(version)
+    users = {} if trunk.room.version.privileged_creators else {ALICE: 100}
+    trunk.now += 900_000  # a clock that is ahead
+    early = trunk.send(ALICE, "m.room.topic", {"topic": "early"})
+    trunk.now -= 1_000_000
+    trunk.power(ALICE, {**users, BOB: 10})
+    here, there = trunk.branch(), trunk.branch()
+    late = there.send(ALICE, "m.room.topic", {"topic": "late"})
+    # In 2.1 the mainline is that of the partially resolved state, which has no power levels if they do not conflict.
+    expected = early if trunk.room.version.privileged_creators else late
+    assert merge(here, there)[TOPIC] == expected.event_id
+    here.power(ALICE, {**users, BOB: 20})
+    assert merge(here, there)[TOPIC] == late.event_id
+
+
+def test_where_the_auth_checks_start_from(version: str) -> None:
+    trunk = furnished(version, [BOB])
+    elsewhere = trunk.branch()
+    joined = elsewhere.join(DAVE)
+    trunk.join_rule(ALICE, "invite")
+    states = [ids(trunk.state), {**ids(trunk.state), member(DAVE): joined.event_id}]
+    state = resolved_ids(trunk.room, states)
+    assert state == SpecResolver(trunk.room.events).resolve(states)
+    # Algorithm 2 starts from what the states agree on: the room is closed. 2.1 goes by what the event cites.
+    assert (member(DAVE) in state) == trunk.room.version.privileged_creators
 
 
 def test_who_joined_while_the_room_closed_is_out(version: str) -> None:

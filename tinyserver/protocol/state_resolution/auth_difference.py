@@ -123,7 +123,7 @@ def conflicted_subgraph(graph: AuthGraph, conflicted: set[int]) -> set[int]:
         following = []
         for nid in level:
             for auth in graph.edges(nid):
-                if auth >= oldest and auth not in met:
+                if auth > oldest and auth not in met:
                     met.add(auth)
                     following.append(auth)
         level = following
