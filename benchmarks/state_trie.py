@@ -4,7 +4,8 @@
     python -m benchmarks.state_trie --compare       # and other shapes, and other ways to key its rows
 
 Every figure comes from a real database file (WAL, pages of 4 kB): its growth over many single-change commits, and the
-pages that went to the write-ahead log. Every second change is a join, the others replace a member event: small rooms grow.
+pages that went to the write-ahead log. Every second change is a join (small rooms
+grow), the others replace a member event.
 """
 
 from __future__ import annotations
