@@ -7,23 +7,37 @@ from __future__ import annotations
 
 import time
 
+from tinyserver.accounts.account_data import AccountData
 from tinyserver.accounts.authentication import TokenAuthenticator, TokenCache
+from tinyserver.accounts.capabilities import Capabilities, account_capabilities, room_versions
+from tinyserver.accounts.devices import Devices
 from tinyserver.accounts.directory import AccountsDirectory
+from tinyserver.accounts.filters import Filters
 from tinyserver.accounts.last_seen import LastSeen
 from tinyserver.accounts.login import Login
+from tinyserver.accounts.management import AccountManagement
 from tinyserver.accounts.password_check import PasswordCheck
 from tinyserver.accounts.passwords import PasswordHasher
+from tinyserver.accounts.profiles import Profiles
 from tinyserver.accounts.registration import Registration
 from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.accounts.sessions import Lifetimes, Sessions
 from tinyserver.accounts.shared_secret import SharedSecretRegistration
 from tinyserver.accounts.uia import UserInteractiveAuth
+from tinyserver.api.admin.local import LocalApi
 from tinyserver.api.admin.registration import SharedSecretApi
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
 from tinyserver.api.client.account import AccountApi
+from tinyserver.api.client.account_data import AccountDataApi
+from tinyserver.api.client.capabilities import CapabilitiesApi
+from tinyserver.api.client.devices import DevicesApi
+from tinyserver.api.client.filters import FiltersApi
 from tinyserver.api.client.login import LoginApi
+from tinyserver.api.client.membership import MembershipApi
+from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.registration import RegistrationApi
+from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.rate_limits import RateLimiter
@@ -34,8 +48,12 @@ from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
+from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.sending import Sending
+from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.storage.database import Database
 from tinyserver.storage.events import newest_timestamp
 
@@ -78,6 +96,14 @@ class Server:
         self.pipeline = EventPipeline(
             self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, alone, alone
         )
+        self.membership = RoomMembership(self.db, self.pipeline, config.server_name)
+        creation = RoomCreation(
+            self.db, self.pipeline, self.membership, config.server_name, config.rooms.default_version
+        )
+        sending = Sending(self.db, self.pipeline, self.membership, config.server_name)
+        upgrades = RoomUpgrades(self.db, self.pipeline, creation)
+        self.router.add(RoomsApi(creation, sending, upgrades))
+        self.router.add(MembershipApi(self.membership))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
@@ -94,7 +120,7 @@ class Server:
         passwords = PasswordCheck(self.db, self.hasher, LimitedLoginAttempts(self.limiter), config.server_name)
         uia = UserInteractiveAuth(time.monotonic)
         self.registration_tokens = RegistrationTokens(self.db, self.clock)
-        registration = Registration(
+        self.registration = Registration(
             self.db,
             self.clock,
             token_cache,
@@ -106,12 +132,21 @@ class Server:
             mode=config.registration.mode,
             allow_guests=config.registration.allow_guests,
         )
-        shared_secret = SharedSecretRegistration(registration, config.registration.shared_secret, time.monotonic)
+        shared_secret = SharedSecretRegistration(self.registration, config.registration.shared_secret, time.monotonic)
         login = Login(self.db, sessions, passwords, uia, time.monotonic)
-        self.router.add(RegistrationApi(registration))
+        self.management = AccountManagement(
+            self.db, token_cache, sessions, self.hasher, passwords, uia, self.last_seen, departures=self.membership
+        )
+        self.router.add(RegistrationApi(self.registration))
         self.router.add(SharedSecretApi(shared_secret))
         self.router.add(LoginApi(login, sessions))
-        self.router.add(AccountApi())
+        self.router.add(AccountApi(self.management))
+        self.router.add(DevicesApi(Devices(self.db, sessions, passwords, uia, self.last_seen)))
+        self.router.add(ProfileApi(Profiles(self.db, self.accounts, propagator=self.membership)))
+        self.router.add(AccountDataApi(AccountData(self.db)))
+        self.router.add(FiltersApi(Filters(self.db)))
+        capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
+        self.router.add(CapabilitiesApi(capabilities))
 
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
@@ -122,6 +157,12 @@ class Server:
             surfaces=[Surface(name) for name in listener.serves],
             trusted_proxies=listener.trusted_proxies,
         )
+
+    def local_app(self) -> AsgiApp:
+        """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
+        router = Router()
+        router.add(LocalApi(self.registration))
+        return build_app(router, self.authenticator, self.limiter)
 
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""

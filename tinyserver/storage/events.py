@@ -352,10 +352,11 @@ def _forget(tx: WriteTransaction, nid: int) -> None:
 
 
 def newest_timestamp(tx: ReadTransaction) -> int:
-    """The `origin_server_ts` (ms) of the newest stored event of ours, for clocks that jumped backwards; 0 if none."""
-    value = tx.value("SELECT ts FROM events WHERE device IS NOT NULL ORDER BY nid DESC LIMIT 1")
-    if value is None:
-        value = tx.value("SELECT ts FROM events ORDER BY nid DESC LIMIT 1")
+    """The greatest `origin_server_ts` (ms) among the newest events sent from here, 0 if there are none: for clocks that
+    jumped backwards."""
+    value = tx.value(
+        "SELECT max(ts) FROM (SELECT ts, device FROM events ORDER BY nid DESC LIMIT 2000) WHERE device IS NOT NULL"
+    )
     return int(value or 0)
 
 

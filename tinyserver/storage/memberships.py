@@ -97,6 +97,15 @@ def local_members(tx: ReadTransaction, room: int, kind: Membership = Membership.
     ]
 
 
+def any_local_member(tx: ReadTransaction, room: int) -> bool:
+    """Whether a local user is in the room now."""
+    return bool(
+        tx.value(
+            "SELECT EXISTS (SELECT 1 FROM memberships WHERE room = ? AND is_local = 1 AND membership = 4)", (room,)
+        )
+    )
+
+
 def members(tx: ReadTransaction, room: int, kind: Membership, limit: int = -1) -> list[tuple[int, int]]:
     """(user, nid of the member event) of those with a membership, by the order of their numbers."""
     return tx.rows(

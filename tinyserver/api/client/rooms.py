@@ -1,0 +1,170 @@
+"""Creating, upgrading and sending into rooms over the client-server API."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from tinyserver.api.calls import Call, NoQuery
+from tinyserver.api.rate_limits import Limit
+from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
+from tinyserver.rooms.sending import Sending
+from tinyserver.rooms.upgrades import RoomUpgrades
+
+_ROOM = "/_matrix/client/v3/rooms/{roomId}"
+
+
+class InitialStateBody(msgspec.Struct):
+    """One of the `initial_state` events."""
+
+    type: str
+    content: dict[str, Any]
+    state_key: str = ""
+
+
+class CreateRoomBody(msgspec.Struct):
+    """The body of `POST /createRoom`."""
+
+    visibility: Literal["public", "private"] | None = None
+    room_alias_name: str | None = None
+    name: str | None = None
+    topic: str | None = None
+    invite: list[str] | None = None
+    invite_3pid: list[dict[str, Any]] | None = None
+    room_version: str | None = None
+    creation_content: dict[str, Any] | None = None
+    initial_state: list[InitialStateBody] | None = None
+    preset: Literal["private_chat", "public_chat", "trusted_private_chat"] | None = None
+    is_direct: bool | None = None
+    power_level_content_override: dict[str, Any] | None = None
+
+
+class UpgradeBody(msgspec.Struct):
+    """The body of `POST /rooms/{roomId}/upgrade`."""
+
+    new_version: str
+    additional_creators: list[str] | None = None
+
+
+class RoomsApi:
+    """Room creation, room upgrades and sending events."""
+
+    surface = Surface.CLIENT
+
+    def __init__(self, creation: RoomCreation, sending: Sending, upgrades: RoomUpgrades) -> None:
+        self._creation = creation
+        self._sending = sending
+        self._upgrades = upgrades
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/createRoom",
+        spec="client-server-api#creation",
+        auth=Auth.USER,
+        body=CreateRoomBody,
+        body_optional=True,
+        limit=Limit.CREATE_ROOM,
+    )
+    async def create(self, call: Call[CreateRoomBody, NoQuery]) -> Answer:
+        """Make a room."""
+        body = call.body
+        is_public = body.visibility == "public"
+        request = RoomRequest(
+            creator=call.requester.user_id,
+            preset=body.preset or ("public_chat" if is_public else "private_chat"),
+            is_public=is_public,
+            room_version=body.room_version,
+            alias_localpart=body.room_alias_name,
+            name=body.name,
+            topic=body.topic,
+            invite=body.invite or [],
+            has_third_party_invites=bool(body.invite_3pid),
+            creation_content=body.creation_content or {},
+            initial_state=[
+                InitialState(event.type, event.content, event.state_key) for event in body.initial_state or ()
+            ],
+            is_direct=bool(body.is_direct),
+            power_level_content_override=body.power_level_content_override or {},
+        )
+        return {"room_id": await self._creation.create(request)}
+
+    @endpoint(
+        "POST",
+        _ROOM + "/upgrade",
+        spec="client-server-api#room-upgrades",
+        auth=Auth.USER,
+        body=UpgradeBody,
+        limit=Limit.CREATE_ROOM,
+    )
+    async def upgrade(self, call: Call[UpgradeBody, NoQuery]) -> Answer:
+        """Replace a room by one of another version."""
+        new_id = await self._upgrades.upgrade(
+            call.requester.user_id, call.path["roomId"], call.body.new_version, call.body.additional_creators or []
+        )
+        return {"replacement_room": new_id}
+
+    @endpoint(
+        "PUT",
+        _ROOM + "/send/{eventType}/{txnId}",
+        spec="client-server-api#sending-events-to-a-room",
+        auth=Auth.USER,
+        body=dict,
+        limit=Limit.MESSAGE,
+        guests=True,
+    )
+    async def send(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
+        """Send a message event."""
+        event_id = await self._sending.message(
+            call.requester.user_id,
+            call.path["roomId"],
+            call.path["eventType"],
+            call.body,
+            device=call.requester.device_nid,
+            txn_id=call.path["txnId"],
+        )
+        return {"event_id": event_id}
+
+    @endpoint(
+        "PUT",
+        _ROOM + "/state/{eventType}/{stateKey?}",
+        spec="client-server-api#sending-events-to-a-room",
+        auth=Auth.USER,
+        body=dict,
+        limit=Limit.MESSAGE,
+        guests=True,
+    )
+    async def set_state(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
+        """Set a state event."""
+        event_id = await self._sending.state(
+            call.requester.user_id,
+            call.path["roomId"],
+            call.path["eventType"],
+            call.path.get("stateKey", ""),
+            call.body,
+        )
+        return {"event_id": event_id}
+
+    @endpoint(
+        "PUT",
+        _ROOM + "/redact/{eventId}/{txnId}",
+        spec="client-server-api#redactions",
+        auth=Auth.USER,
+        body=dict,
+        body_optional=True,
+        limit=Limit.REDACTION,
+        guests=True,
+    )
+    async def redact(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
+        """Redact an event."""
+        event_id = await self._sending.redact(
+            call.requester.user_id,
+            call.path["roomId"],
+            call.path["eventId"],
+            call.body,
+            is_admin=call.requester.is_admin,
+            device=call.requester.device_nid,
+            txn_id=call.path["txnId"],
+        )
+        return {"event_id": event_id}

@@ -1,0 +1,275 @@
+"""Making rooms: all events of a new room in one step, hence one commit."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyserver.protocol.auth_rules import AuthError
+from tinyserver.protocol.errors import (
+    BadJson,
+    InvalidParam,
+    InvalidRoomState,
+    RoomInUse,
+    ServerNotTrusted,
+    TooLarge,
+)
+from tinyserver.protocol.identifiers import InvalidIdentifier, parse_room_alias
+from tinyserver.protocol.room_versions import RoomVersion, get_room_version
+from tinyserver.rooms.access import check_user_id
+from tinyserver.rooms.drafts import EventDraft
+from tinyserver.rooms.member_events import member_draft
+from tinyserver.rooms.membership import RoomMembership
+from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.storage import names, rooms
+from tinyserver.storage.database import Database
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.transaction import WriteTransaction
+
+_ROOM_ID_BYTES = 18
+_MAX_INVITES = 500
+_MAX_INITIAL_STATE = 200
+
+_PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "private_chat": {
+        "m.room.join_rules": {"join_rule": "invite"},
+        "m.room.history_visibility": {"history_visibility": "shared"},
+        "m.room.guest_access": {"guest_access": "can_join"},
+    },
+    "trusted_private_chat": {
+        "m.room.join_rules": {"join_rule": "invite"},
+        "m.room.history_visibility": {"history_visibility": "shared"},
+        "m.room.guest_access": {"guest_access": "can_join"},
+    },
+    "public_chat": {
+        "m.room.join_rules": {"join_rule": "public"},
+        "m.room.history_visibility": {"history_visibility": "shared"},
+        "m.room.guest_access": {"guest_access": "forbidden"},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InitialState:
+    """A state event that the creator wants in the room from the start."""
+
+    type: str
+    content: dict[str, Any]
+    state_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """What the creator of a room asks for; the fields are those of `POST /createRoom`."""
+
+    creator: str
+    preset: str
+    is_public: bool = False
+    room_version: str | None = None
+    alias_localpart: str | None = None
+    name: str | None = None
+    topic: str | None = None
+    invite: list[str] = field(default_factory=list)
+    has_third_party_invites: bool = False
+    creation_content: dict[str, Any] = field(default_factory=dict)
+    initial_state: list[InitialState] = field(default_factory=list)
+    is_direct: bool = False
+    power_level_content_override: dict[str, Any] = field(default_factory=dict)
+
+
+class RoomCreation:
+    """Creates rooms.
+
+    Args:
+        db: where rooms are stored.
+        pipeline: makes their events.
+        membership: invites people.
+        server_name: this server.
+        default_version: the room version for those who do not ask for one.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        pipeline: EventPipeline,
+        membership: RoomMembership,
+        server_name: str,
+        default_version: str,
+    ) -> None:
+        self._db = db
+        self._pipeline = pipeline
+        self._membership = membership
+        self._server_name = server_name
+        self._default_version = default_version
+
+    async def create(self, request: RoomRequest) -> str:
+        """Make a room and invite people to it.
+
+        Returns:
+            The room ID.
+
+        Raises:
+            UnsupportedRoomVersion: there is no such room version.
+            RoomInUse: the alias is taken.
+            InvalidRoomState: the events asked for cannot be sent in their order.
+            InvalidParam, BadJson, TooLarge: something asked for is malformed.
+
+        spec: client-server-api#creation
+        """
+        version = get_room_version(request.room_version or self._default_version)
+        alias = self._alias(request.alias_localpart)
+        invitees = _invitees(request)
+        if request.has_third_party_invites:
+            raise ServerNotTrusted("This server has no identity server: invite people by their Matrix user IDs")
+        if len(request.initial_state) > _MAX_INITIAL_STATE:
+            raise InvalidParam(f"At most {_MAX_INITIAL_STATE} events are possible in initial_state")
+
+        def step(tx: WriteTransaction) -> str:
+            room = self._begin(tx, version, request, invitees)
+            if alias is not None:
+                if rooms.of_alias(tx, alias) is not None:
+                    raise RoomInUse(f"The alias {alias} is taken")
+                rooms.set_alias(tx, alias, room.nid, names.intern(tx, request.creator))
+            for draft in self._drafts(request, alias):
+                self._send(tx, room, draft)
+            for user_id in invitees:
+                invite = member_draft(
+                    tx,
+                    sender=request.creator,
+                    target=user_id,
+                    membership="invite",
+                    with_profile=True,
+                    is_direct=request.is_direct or None,
+                )
+                self._membership.check_reachable(user_id)
+                self._send(tx, room, invite)
+            if request.is_public:
+                rooms.set_public(tx, room.nid, True)
+            return room.room_id
+
+        return await self._db.write(step)
+
+    def begin_replacement(
+        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: dict[str, Any]
+    ) -> RoomRow:
+        """Make the room that replaces another one: its create event and its creator's join.
+
+        Args:
+            content: of the create event, without the keys that the server sets.
+        """
+        return self._create_and_join(tx, version, creator, content)
+
+    def _begin(self, tx: WriteTransaction, version: RoomVersion, request: RoomRequest, invitees: list[str]) -> RoomRow:
+        content = dict(request.creation_content)
+        trusted = request.preset == "trusted_private_chat"
+        if version.privileged_creators and trusted and invitees:
+            named = content.get("additional_creators", [])
+            if not isinstance(named, list):
+                raise BadJson("additional_creators must be a list of user IDs")
+            content["additional_creators"] = [*named, *(user for user in invitees if user not in named)]
+        room = self._create_and_join(tx, version, request.creator, content)
+        levels = default_power_levels(version, request.creator, invitees if trusted else [])
+        levels.update(request.power_level_content_override)
+        self._send(tx, room, EventDraft("m.room.power_levels", request.creator, levels, state_key=""))
+        return room
+
+    def _create_and_join(
+        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: dict[str, Any]
+    ) -> RoomRow:
+        content.pop("creator", None)
+        content["room_version"] = version.identifier
+        if version.creator_in_content:
+            content["creator"] = creator
+        room_id = None
+        if not version.room_id_is_create_hash:
+            room_id = f"!{secrets.token_urlsafe(_ROOM_ID_BYTES)}:{self._server_name}"
+        draft = EventDraft("m.room.create", creator, content, state_key="")
+        try:
+            room = self._pipeline.create_room(tx, version, draft, room_id)
+        except AuthError as error:
+            raise InvalidRoomState(f"The room cannot be made like this: {error.message}") from error
+        join = member_draft(tx, sender=creator, target=creator, membership="join", with_profile=True)
+        self._send(tx, room, join)
+        return room
+
+    def _drafts(self, request: RoomRequest, alias: str | None) -> list[EventDraft]:
+        """The state events after the power levels, in the order of the specification."""
+        creator = request.creator
+        given = {(state.type, state.state_key) for state in request.initial_state}
+        implied: dict[str, dict[str, Any]] = {}
+        if request.name is not None:
+            implied["m.room.name"] = {"name": request.name}
+        if request.topic is not None:
+            implied["m.room.topic"] = {"topic": request.topic, "m.topic": {"m.text": [{"body": request.topic}]}}
+        drafts = []
+        if alias is not None:
+            drafts.append(EventDraft("m.room.canonical_alias", creator, {"alias": alias}, state_key=""))
+        for event_type, content in _PRESETS[request.preset].items():
+            if (event_type, "") not in given:
+                drafts.append(EventDraft(event_type, creator, content, state_key=""))
+        for state in request.initial_state:
+            if not (state.type in implied and state.state_key == ""):
+                drafts.append(EventDraft(state.type, creator, state.content, state_key=state.state_key))
+        drafts += [EventDraft(event_type, creator, content, state_key="") for event_type, content in implied.items()]
+        return drafts
+
+    def _send(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> None:
+        try:
+            self._pipeline.send(tx, room.nid, draft)
+        except AuthError as error:
+            raise InvalidRoomState(f"The {draft.type} event cannot be sent: {error.message}") from error
+
+    def _alias(self, localpart: str | None) -> str | None:
+        if localpart is None:
+            return None
+        alias = f"#{localpart}:{self._server_name}"
+        try:
+            parse_room_alias(alias)
+        except InvalidIdentifier as error:
+            raise InvalidParam(f"{localpart[:100]!r} cannot be part of a room alias: {error}") from error
+        return alias
+
+
+def default_power_levels(version: RoomVersion, creator: str, trusted: list[str]) -> dict[str, Any]:
+    """The power levels of a new room.
+
+    Args:
+        trusted: those who get the same power as the creator (in versions that name creators in the create event,
+            they stand there).
+
+    spec: client-server-api#creation (step 3)
+    """
+    users = {} if version.privileged_creators else dict.fromkeys((creator, *trusted), 100)
+    return {
+        "users": users,
+        "users_default": 0,
+        "events": {
+            "m.room.name": 50,
+            "m.room.avatar": 50,
+            "m.room.canonical_alias": 50,
+            "m.room.power_levels": 100,
+            "m.room.history_visibility": 100,
+            "m.room.tombstone": 150 if version.privileged_creators else 100,
+            "m.room.server_acl": 100,
+            "m.room.encryption": 100,
+            # Everybody may take part in calls: MatrixRTC members announce themselves by state.
+            "org.matrix.msc3401.call.member": 0,
+        },
+        "events_default": 0,
+        "state_default": 50,
+        "ban": 50,
+        "kick": 50,
+        "redact": 50,
+        "invite": 0,
+        "historical": 100,
+    }
+
+
+def _invitees(request: RoomRequest) -> list[str]:
+    if len(request.invite) > _MAX_INVITES:
+        raise TooLarge(f"At most {_MAX_INVITES} people can be invited at once; invite the others afterwards")
+    unique = dict.fromkeys(check_user_id(user_id) for user_id in request.invite)
+    unique.pop(request.creator, None)
+    return list(unique)

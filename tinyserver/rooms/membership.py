@@ -1,0 +1,362 @@
+"""Joining, leaving, inviting, removing, banning, knocking, forgetting.
+
+spec: client-server-api#room-membership
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tinyserver.protocol.errors import Forbidden, GuestAccessForbidden, NotFound, Unknown
+from tinyserver.protocol.identifiers import domain_of
+from tinyserver.rooms.access import check_user_id, known_room, membership_of
+from tinyserver.rooms.drafts import EventDraft
+from tinyserver.rooms.guests import guests_may_join
+from tinyserver.rooms.member_events import member_draft
+from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.rooms.restricted import authorising_user
+from tinyserver.storage import memberships, names, room_state, rooms
+from tinyserver.storage.database import Database
+from tinyserver.storage.memberships import Membership
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+class RemoteRooms(Protocol):
+    """Rooms that this server is not in (implemented by federation)."""
+
+    async def join(self, user_id: str, room_id: str, via: Sequence[str], content: dict[str, Any]) -> None:
+        """Join through one of the servers; `content` is that of the member event without the membership."""
+
+    async def knock(self, user_id: str, room_id: str, via: Sequence[str], content: dict[str, Any]) -> None:
+        """Knock through one of the servers."""
+
+    async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
+        """(room ID, servers in the room) of another server's alias."""
+
+
+class RoomMembership:
+    """Changes of who is in a room.
+
+    Args:
+        db: where rooms are stored.
+        pipeline: makes member events.
+        server_name: this server.
+        remote: rooms elsewhere, or None without federation.
+    """
+
+    def __init__(
+        self, db: Database, pipeline: EventPipeline, server_name: str, remote: RemoteRooms | None = None
+    ) -> None:
+        self._db = db
+        self._pipeline = pipeline
+        self._server_name = server_name
+        self._remote = remote
+
+    # -- coming ----------------------------------------------------------------------------------
+
+    async def join(
+        self,
+        user_id: str,
+        room_id_or_alias: str,
+        *,
+        via: Sequence[str] = (),
+        reason: str | None = None,
+        is_guest: bool = False,
+        third_party_signed: dict[str, Any] | None = None,
+    ) -> str:
+        """Join a room by ID or alias.
+
+        Args:
+            via: servers that may know the room.
+            third_party_signed: the proof that an invite to an e-mail address was for this user.
+
+        Returns:
+            The room ID.
+
+        Raises:
+            NotFound: no such room or alias.
+            Forbidden: the room's rules do not let the user in.
+            GuestAccessForbidden: guests may not join.
+        """
+        room_id, servers = await self._resolve(room_id_or_alias)
+        more = {"third_party_invite": {"signed": third_party_signed}} if third_party_signed else {}
+
+        def step(tx: WriteTransaction) -> bool:
+            room = rooms.find(tx, room_id)
+            if room is None or not self._is_resident(tx, room):
+                return False
+            self._join_here(tx, room, user_id, reason, is_guest, more)
+            return True
+
+        if await self._db.write(step):
+            return room_id
+        if self._remote is None:
+            raise NotFound(f"This server does not know the room {room_id}")
+        content = {**more} if reason is None else {**more, "reason": reason}
+        await self._remote.join(user_id, room_id, [*via, *servers], content)
+        return room_id
+
+    def _join_here(
+        self,
+        tx: WriteTransaction,
+        room: RoomRow,
+        user_id: str,
+        reason: str | None,
+        is_guest: bool,
+        more: dict[str, Any],
+    ) -> None:
+        before = membership_of(tx, room, user_id)
+        if before is Membership.JOIN:
+            return
+        if is_guest and not guests_may_join(tx, room.state):
+            raise GuestAccessForbidden("Guests cannot join this room")
+        authoriser = None
+        if before is not Membership.INVITE:
+            authoriser = authorising_user(tx, room, user_id, self._server_name)
+        draft = member_draft(
+            tx,
+            sender=user_id,
+            target=user_id,
+            membership="join",
+            reason=reason,
+            with_profile=True,
+            join_authorised_via_users_server=authoriser,
+            **more,
+        )
+        self._pipeline.send(tx, room.nid, draft)
+        carry_settings(tx, room, user_id)
+
+    async def knock(
+        self, user_id: str, room_id_or_alias: str, *, via: Sequence[str] = (), reason: str | None = None
+    ) -> str:
+        """Ask to be let into a room.
+
+        Returns:
+            The room ID.
+
+        Raises:
+            NotFound: no such room or alias.
+            Forbidden: the room takes no knocks, or not from this user.
+        """
+        room_id, servers = await self._resolve(room_id_or_alias)
+
+        def step(tx: WriteTransaction) -> bool:
+            room = rooms.find(tx, room_id)
+            if room is None or not self._is_resident(tx, room):
+                return False
+            draft = member_draft(
+                tx, sender=user_id, target=user_id, membership="knock", reason=reason, with_profile=True
+            )
+            self._pipeline.send(tx, room.nid, draft)
+            return True
+
+        if await self._db.write(step):
+            return room_id
+        if self._remote is None:
+            raise NotFound(f"This server does not know the room {room_id}")
+        await self._remote.knock(user_id, room_id, [*via, *servers], {} if reason is None else {"reason": reason})
+        return room_id
+
+    async def invite(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
+        """Invite somebody.
+
+        Raises:
+            Forbidden: the sender may not, or the target is in the room or banned.
+        """
+        check_user_id(target)
+        self.check_reachable(target)
+
+        def step(tx: WriteTransaction) -> None:
+            room = known_room(tx, room_id)
+            if membership_of(tx, room, target) is Membership.JOIN:
+                raise Forbidden(f"{target} is already in the room")
+            draft = member_draft(
+                tx, sender=sender, target=target, membership="invite", reason=reason, with_profile=True
+            )
+            self._pipeline.send(tx, room.nid, draft)
+
+        await self._db.write(step)
+
+    def check_reachable(self, user_id: str) -> None:
+        """Whether an invite can get to somebody.
+
+        Raises:
+            Forbidden: the user is of another server, and this one talks to no other.
+        """
+        if self._remote is None and domain_of(user_id) != self._server_name:
+            raise Forbidden(f"{user_id} is on another server, and this server does not talk to others")
+
+    # -- going -----------------------------------------------------------------------------------
+
+    async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> None:
+        """Leave a room, refuse an invite or take back a knock. Whoever has left already has left.
+
+        Raises:
+            Forbidden: the user has nothing to leave there.
+        """
+
+        def step(tx: WriteTransaction) -> None:
+            room = rooms.find(tx, room_id)
+            before = None if room is None else membership_of(tx, room, user_id)
+            if room is None or before is None or before is Membership.BAN:
+                raise Forbidden(f"You are not in the room {room_id[:255]}")
+            if before is Membership.LEAVE:
+                return
+            self._pipeline.send(
+                tx, room.nid, member_draft(tx, sender=user_id, target=user_id, membership="leave", reason=reason)
+            )
+
+        await self._db.write(step)
+
+    async def leave_all_rooms(self, user_id: str) -> None:
+        """Leave every room of a local user, room by room: for accounts that are closed."""
+        kinds = (Membership.JOIN, Membership.INVITE, Membership.KNOCK)
+
+        def rooms_left(tx: ReadTransaction) -> list[str]:
+            user = names.find(tx, user_id)
+            rows = [] if user is None else memberships.of_local_user(tx, user, kinds)
+            return [rooms.get(tx, row.room).room_id for row in rows]
+
+        for room_id in await self._db.read(rooms_left):
+            await self.leave(user_id, room_id)
+
+    async def kick(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
+        """Remove somebody from a room, take back an invite or refuse a knock.
+
+        Raises:
+            Forbidden: the sender may not, or the target is not there.
+        """
+        allowed = (Membership.JOIN, Membership.INVITE, Membership.KNOCK)
+        await self._change(sender, room_id, target, "leave", reason, allowed, "not in the room")
+
+    async def ban(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
+        """Ban somebody, member or not.
+
+        Raises:
+            Forbidden: the sender may not.
+        """
+        await self._change(sender, room_id, target, "ban", reason, None, "")
+
+    async def unban(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
+        """Lift a ban.
+
+        Raises:
+            Forbidden: the sender may not, or the target is not banned.
+        """
+        await self._change(sender, room_id, target, "leave", reason, (Membership.BAN,), "not banned")
+
+    async def _change(
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        membership: str,
+        reason: str | None,
+        allowed: Sequence[Membership] | None,
+        otherwise: str,
+    ) -> None:
+        check_user_id(target)
+
+        def step(tx: WriteTransaction) -> None:
+            room = known_room(tx, room_id)
+            if membership_of(tx, room, sender) is not Membership.JOIN:
+                raise Forbidden("You are not in this room")
+            if allowed is not None and membership_of(tx, room, target) not in allowed:
+                raise Forbidden(f"{target} is {otherwise}")
+            draft = member_draft(tx, sender=sender, target=target, membership=membership, reason=reason)
+            self._pipeline.send(tx, room.nid, draft)
+
+        await self._db.write(step)
+
+    async def forget(self, user_id: str, room_id: str) -> None:
+        """Hide a room that the user has left.
+
+        Raises:
+            Unknown (400): the user is still in it.
+            NotFound: the user never was in such a room.
+        """
+
+        def step(tx: WriteTransaction) -> None:
+            room = rooms.find(tx, room_id)
+            user = names.find(tx, user_id)
+            row = None if room is None or user is None else memberships.get(tx, room.nid, user)
+            if row is None:
+                raise NotFound(f"You were never in the room {room_id[:255]}")
+            if row.membership not in (Membership.LEAVE, Membership.BAN):
+                raise Unknown("Leave the room before you forget it", status=400)
+            memberships.forget(tx, row.room, row.user)
+
+        await self._db.write(step)
+
+    # -- profiles --------------------------------------------------------------------------------
+
+    async def profile_changed(self, user_id: str, displayname: str | None, avatar_url: str | None) -> None:
+        """Show a user's new name and avatar, stored already, in every room that they are in.
+
+        A few rooms share a step, so that somebody in hundreds of rooms does not keep the writer from others.
+        """
+
+        def joined(tx: ReadTransaction) -> list[int]:
+            user = names.find(tx, user_id)
+            return [] if user is None else memberships.joined_rooms(tx, user)
+
+        pending = await self._db.read(joined)
+        for start in range(0, len(pending), _ROOMS_PER_STEP):
+            batch = pending[start : start + _ROOMS_PER_STEP]
+            await self._db.write(lambda tx, batch=batch: self._show_profile(tx, user_id, batch))  # type: ignore[misc]
+
+    def _show_profile(self, tx: WriteTransaction, user_id: str, room_nids: Sequence[int]) -> None:
+        for room_nid in room_nids:
+            room = rooms.get(tx, room_nid)
+            current = room_state.event_at(tx, room.state, "m.room.member", user_id)
+            if current is None or current.event.membership != "join":
+                continue
+            fresh = member_draft(tx, sender=user_id, target=user_id, membership="join", with_profile=True)
+            kept = {
+                key: value for key, value in current.event.content.items() if key not in ("displayname", "avatar_url")
+            }
+            content = {**kept, **fresh.content}
+            content.pop("reason", None)
+            if content == current.event.content:
+                continue
+            try:
+                self._pipeline.send(tx, room_nid, EventDraft("m.room.member", user_id, content, state_key=user_id))
+            except Forbidden:
+                continue  # a room that no longer lets its members speak keeps the old name
+
+    async def joined_rooms(self, user_id: str) -> list[str]:
+        """The IDs of the rooms that a local user is in."""
+
+        def step(tx: ReadTransaction) -> list[str]:
+            user = names.find(tx, user_id)
+            found = [] if user is None else memberships.joined_rooms(tx, user)
+            return [rooms.get(tx, room).room_id for room in found]
+
+        return await self._db.read(step)
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    async def _resolve(self, room_id_or_alias: str) -> tuple[str, list[str]]:
+        if not room_id_or_alias.startswith("#"):
+            return room_id_or_alias, []
+        room_id = self._db.glance(lambda tx: _room_of_alias(tx, room_id_or_alias))
+        if room_id is not None:
+            return room_id, []
+        if self._remote is not None and domain_of(room_id_or_alias) != self._server_name:
+            return await self._remote.resolve_alias(room_id_or_alias)
+        raise NotFound(f"There is no room with the alias {room_id_or_alias[:255]}")
+
+    def _is_resident(self, tx: ReadTransaction, room: RoomRow) -> bool:
+        """Whether this server can admit people by itself: it is in the room, or nobody else is."""
+        return memberships.any_local_member(tx, room.nid) or room.joined == 0
+
+
+_ROOMS_PER_STEP = 20
+
+
+def _room_of_alias(tx: ReadTransaction, alias: str) -> str | None:
+    found = rooms.of_alias(tx, alias)
+    return None if found is None else rooms.get(tx, found[0]).room_id
