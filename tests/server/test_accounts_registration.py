@@ -165,7 +165,9 @@ async def test_auth_of_wrong_type(anybody: Client, auth: Any) -> None:
     await anybody.request("POST", "/register", body, expect=400, errcode="M_BAD_JSON")
 
 
-@pytest.mark.parametrize("auth", [{"type": 1}, {"type": ["m.login.dummy"]}, {"type": {}}, {"session": 3}, {"session": []}])
+@pytest.mark.parametrize(
+    "auth", [{"type": 1}, {"type": ["m.login.dummy"]}, {"type": {}}, {"session": 3}, {"session": []}]
+)
 async def test_auth_with_wrong_types_inside(anybody: Client, auth: Any) -> None:
     body = {"username": "wrong-inside", "password": "x" * 9, "auth": auth}
     asked = await anybody.request("POST", "/register", body, expect=401)

@@ -68,10 +68,14 @@ class Lifetimes:
 
 
 class DeviceListener(Protocol):
-    """Whoever keeps something for devices (keys, messages to them) and must drop it with them."""
+    """Whoever keeps something for devices (keys, messages to them), or tells others of them."""
 
     def devices_removed(self, tx: WriteTransaction, user: int, removed: Sequence[int]) -> None:
         """Devices (by number) of a user go, in the same step."""
+        ...
+
+    def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
+        """A device has another display name, in the same step."""
         ...
 
 
@@ -91,7 +95,7 @@ class Sessions:
     """Opens, refreshes and ends sessions.
 
     Args:
-        listeners: told of every device that goes, inside the step that removes it.
+        listeners: told of every device that goes or is renamed, inside the step that does it.
     """
 
     def __init__(
@@ -171,6 +175,11 @@ class Sessions:
         for listener in self._listeners:
             listener.devices_removed(tx, user, list(removed))
         tx.on_commit(lambda: self._cache.drop_user(user))
+
+    def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
+        """Tell the listeners of a new display name, inside the step that stores it."""
+        for listener in self._listeners:
+            listener.device_renamed(tx, user, device)
 
     def remove_all_devices(self, tx: WriteTransaction, user: int, *, keep: int | None = None) -> None:
         """Delete all devices of a user but the one with the number `keep`, inside a step."""

@@ -67,9 +67,7 @@ def of_room(tx: ReadTransaction, user: int, room_id: str | None) -> list[Account
         return []
     return _rows(
         tx,
-        tx.execute(
-            "SELECT room, type, content, position FROM account_data WHERE user = ? AND room = ?", (user, room)
-        ),
+        tx.execute("SELECT room, type, content, position FROM account_data WHERE user = ? AND room = ?", (user, room)),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 
@@ -9,6 +11,12 @@ def get(tx: ReadTransaction, user: int) -> str | None:
     """All profile fields of a user as the text of a JSON object, or None when none was ever set."""
     fields: str | None = tx.value("SELECT fields FROM profiles WHERE user = ?", (user,))
     return fields
+
+
+def shown_in_rooms(tx: ReadTransaction, user: int) -> tuple[str | None, str | None]:
+    """The display name and the avatar's URI of a local user, as member events carry them."""
+    fields = json.loads(get(tx, user) or "{}")
+    return fields.get("displayname"), fields.get("avatar_url")
 
 
 def put(tx: WriteTransaction, user: int, fields: str) -> None:

@@ -58,9 +58,7 @@ class LoginApi:
         """The ways to log in."""
         return {"flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]}
 
-    @endpoint(
-        "POST", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE, body=LoginBody, limit=Limit.LOGIN_ADDRESS
-    )
+    @endpoint("POST", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE, body=LoginBody, limit=Limit.LOGIN_ADDRESS)
     async def login(self, call: Call[LoginBody, NoQuery]) -> Answer:
         """Log in."""
         body = call.body

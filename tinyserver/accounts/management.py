@@ -1,0 +1,189 @@
+"""What people do with their account: change the password, close it, see its sessions.
+
+spec: client-server-api#legacy-account-management, client-server-api#server-administration
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tinyserver.accounts.authentication import TokenCache
+from tinyserver.accounts.last_seen import LastSeen
+from tinyserver.accounts.password_check import PasswordCheck, PasswordStage
+from tinyserver.accounts.passwords import PasswordHasher, check_new_password
+from tinyserver.accounts.requester import Requester
+from tinyserver.accounts.sessions import Sessions
+from tinyserver.accounts.tokens import digest
+from tinyserver.accounts.uia import UserInteractiveAuth
+from tinyserver.protocol.errors import Forbidden, NotFound
+from tinyserver.storage import account_data, accounts, devices, filters, names, profiles
+from tinyserver.storage.accounts import UserRow
+from tinyserver.storage.database import Database
+from tinyserver.storage.devices import DeviceRow
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+log = logging.getLogger(__name__)
+
+_PASSWORD = "m.login.password"
+
+
+class RoomDepartures(Protocol):
+    """Takes a user out of all rooms."""
+
+    async def leave_all_rooms(self, user_id: str) -> None:
+        """Leave every room that the user is in, reject every invite, take back every knock.
+
+        Called again after an interruption, so it must do with rooms that are left already.
+        """
+        ...
+
+
+class AccountManagement:
+    """Passwords, deactivation, and who is logged in where.
+
+    Args:
+        departures: takes users out of their rooms when their account is closed.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        cache: TokenCache,
+        sessions: Sessions,
+        hasher: PasswordHasher,
+        passwords: PasswordCheck,
+        uia: UserInteractiveAuth,
+        last_seen: LastSeen,
+        departures: RoomDepartures | None = None,
+    ) -> None:
+        self._db = db
+        self._cache = cache
+        self._sessions = sessions
+        self._hasher = hasher
+        self._passwords = passwords
+        self._uia = uia
+        self._last_seen = last_seen
+        self._departures = departures
+
+    async def change_password(
+        self, requester: Requester | None, new_password: str, auth: Mapping[str, Any] | None, *, logout_devices: bool
+    ) -> None:
+        """Replace the password of the requester, or without one of whoever proves to be a user.
+
+        Args:
+            logout_devices: whether all other sessions end and their devices go.
+
+        Raises:
+            WeakPassword, UserInteractionRequired.
+        """
+        check_new_password(new_password)
+        parameters = [digest(new_password).hex(), logout_devices]
+        _, account = await self._prove(requester, "change the password", parameters, auth)
+        hashed = await self._hasher.hash(new_password)
+        keep = None if requester is None else requester.device_nid
+
+        def step(tx: WriteTransaction) -> None:
+            _check_in_use(tx, account.nid)
+            accounts.set_password(tx, account.nid, hashed)
+            if logout_devices:
+                self._sessions.remove_all_devices(tx, account.nid, keep=keep)
+
+        await self._db.write(step)
+
+    async def set_password(self, user_id: str, new_password: str) -> None:
+        """Replace a user's password on the word of an administrator; all sessions end.
+
+        Raises:
+            WeakPassword, NotFound.
+        """
+        check_new_password(new_password)
+        hashed = await self._hasher.hash(new_password)
+
+        def step(tx: WriteTransaction) -> None:
+            account = accounts.find(tx, user_id)
+            if account is None or account.is_deactivated or account.is_guest:
+                raise NotFound("There is no such account.")
+            accounts.set_password(tx, account.nid, hashed)
+            self._sessions.remove_all_devices(tx, account.nid)
+
+        await self._db.write(step)
+
+    async def deactivate(self, requester: Requester | None, auth: Mapping[str, Any] | None, *, erase: bool) -> None:
+        """Close the account of the requester, or without one of whoever proves to be a user.
+
+        Args:
+            erase: also forget the profile and the account data, and redact old events for newcomers.
+
+        Raises:
+            UserInteractionRequired.
+        """
+        user_id, account = await self._prove(requester, "deactivate", [erase], auth)
+
+        def step(tx: WriteTransaction) -> None:
+            _check_in_use(tx, account.nid)
+            accounts.deactivate(tx, account.nid, erase=erase)
+            self._sessions.remove_all_devices(tx, account.nid)
+            filters.remove_all(tx, account.nid)
+            if erase:
+                profiles.remove(tx, account.nid)
+                account_data.remove_all(tx, account.nid)
+            tx.on_commit(lambda: self._cache.drop_user(account.nid))
+
+        await self._db.write(step)
+        if self._departures is not None:
+            await self._departures.leave_all_rooms(user_id)
+
+    async def resume_departures(self) -> None:
+        """Finish what a stop of the server interrupted: closed accounts leave the rooms that they are still in."""
+        if self._departures is None:
+            return
+        left = await self._db.read(lambda tx: [names.text(tx, nid) for nid in accounts.deactivated_members(tx)])
+        for user_id in left:
+            log.info("the closed account %s leaves its rooms", user_id)
+            await self._departures.leave_all_rooms(user_id)
+
+    async def whois(self, requester: Requester, user_id: str) -> dict[str, Any]:
+        """The sessions of a user as `GET /admin/whois` shows them: to the user and to administrators.
+
+        Raises:
+            Forbidden: another user's.
+            NotFound: no such account.
+        """
+        if requester.user_id != user_id and not requester.is_admin:
+            raise Forbidden("Only the user and administrators of the server can see this.")
+
+        def step(tx: ReadTransaction) -> list[DeviceRow]:
+            account = accounts.find(tx, user_id)
+            if account is None:
+                raise NotFound("There is no such account.")
+            return devices.of_user(tx, account.nid)
+
+        rows = await self._db.read(step)
+        return {"user_id": user_id, "devices": {row.device_id: self._sessions_of(row) for row in rows}}
+
+    def _sessions_of(self, device: DeviceRow) -> dict[str, Any]:
+        seen = self._last_seen.of(device.nid) or device.seen
+        connections = [] if seen is None else [{"ip": seen.ip, "last_seen": seen.ts, "user_agent": seen.agent}]
+        return {"sessions": [{"connections": connections}]}
+
+    async def _prove(
+        self, requester: Requester | None, what: str, parameters: list[Any], auth: Mapping[str, Any] | None
+    ) -> tuple[str, UserRow]:
+        """Have the password stage completed; the account that it was."""
+        results = await self._uia.authorise(
+            auth,
+            operation=f"{what} of {'anybody' if requester is None else requester.user_id}",
+            parameters=parameters,
+            flows=[(_PASSWORD,)],
+            stages={_PASSWORD: PasswordStage(self._passwords, None if requester is None else requester.user_nid)},
+        )
+        proved: tuple[str, UserRow] = results[_PASSWORD]
+        return proved
+
+
+def _check_in_use(tx: ReadTransaction, user: int) -> None:
+    account = accounts.get(tx, user)
+    if account is None or account.is_deactivated:
+        raise Forbidden("This account has been deactivated.")
