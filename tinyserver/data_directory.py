@@ -25,6 +25,7 @@ class DataDirectory:
         self.database = path / "tinyserver.db"
         self.signing_key = path / "signing.key"
         self.media = path / "media"
+        self.socket = path / "control.sock"
         self._lock_file = path / "lock"
         self._lock: int | None = None
 

@@ -7,10 +7,15 @@ all listeners of the process stop together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 from uvicorn.config import Config as UvicornConfig
@@ -19,6 +24,8 @@ from uvicorn.server import ServerState
 
 from tinyserver.api.calls import AsgiApp
 from tinyserver.config import Listener, parse_address
+
+UNIX = "unix:"
 
 _HEAD_SECONDS = 30.0  # for the head of a request to arrive
 _HEAD_BYTES = 64 * 1024
@@ -33,12 +40,14 @@ class ListenError(Exception):
 class HttpListener:
     """One ``[[listen]]`` section at work.
 
-    :param listener: its configuration.
+    :param listener: its configuration; the address may also be ``unix:`` and the path of a socket file.
     :param app: the ASGI application that answers.
     """
 
     def __init__(self, listener: Listener, app: AsgiApp) -> None:
         self._listener = listener
+        path = listener.address.removeprefix(UNIX)
+        self._socket_file = Path(path) if path != listener.address else None
         self._tls = _tls_context(listener)
         self._state = _State()
         self._config = UvicornConfig(
@@ -61,6 +70,8 @@ class HttpListener:
         """Where it listens, with the real port; "" before :meth:`open`."""
         if not self._servers:
             return ""
+        if self._socket_file is not None:
+            return self._listener.address
         host, port = self._servers[0].sockets[0].getsockname()[:2]
         return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -68,6 +79,10 @@ class HttpListener:
         """Accept connections from now on. Raises ListenError."""
         loop = asyncio.get_running_loop()
         try:
+            if self._socket_file is not None:
+                local = _unix_socket(self._socket_file)
+                self._servers.append(await loop.create_unix_server(self._protocol, sock=local, backlog=_BACKLOG))
+                return
             for opened in _sockets(self._listener.address):
                 self._servers.append(
                     await loop.create_server(self._protocol, sock=opened, ssl=self._tls, backlog=_BACKLOG)
@@ -88,6 +103,8 @@ class HttpListener:
         """Take no more connections, and close each one that there is after the request it is busy with."""
         for server in self._servers:
             server.close()
+        if self._socket_file is not None:
+            self._socket_file.unlink(missing_ok=True)
         for connection in list(self._state.connections):
             connection.shutdown()
 
@@ -191,6 +208,33 @@ class _GuardedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
+@contextlib.contextmanager
+def unix_socket_address(path: Path) -> Iterator[str]:
+    """An address to bind or connect to for a socket file whose path may be longer than the 107 bytes for addresses."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """A socket file that only its owner can open; one that an earlier process left behind is replaced."""
+    path.unlink(missing_ok=True)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        with unix_socket_address(path) as address:
+            opened.bind(address)
+    except OSError:
+        opened.close()
+        raise
+    finally:
+        os.umask(mask)
+    opened.listen(_BACKLOG)
+    return opened
+
+
 def _sockets(address: str) -> list[socket.socket]:
     """Bound sockets for an address; ``[::]`` takes IPv4 as well, a host name all of its addresses that can be had."""
     host, port = parse_address(address)
@@ -205,7 +249,7 @@ def _sockets(address: str) -> list[socket.socket]:
             )
         except OSError as error:
             failure = error
-    if failure is not None and (not sockets or failure.errno == 98):
+    if failure is not None and (not sockets or failure.errno == errno.EADDRINUSE):
         for opened in sockets:
             opened.close()
         raise failure

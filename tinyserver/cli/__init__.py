@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ from tinyserver.data_directory import DataDirectoryError
 COMMANDS = {
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "serve": ("tinyserver.cli.serve", "run the server"),
+    "user": ("tinyserver.cli.user", "make accounts"),
 }
 
 
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] == [name]:
             import_module(module).add_arguments(command)
     options = parser.parse_args(given)
+    os.umask(0o077)  # whatever a command writes is its user's alone
     try:
         status: int = import_module(COMMANDS[options.command][0]).run(options)
     except (CommandError, ConfigError, DataDirectoryError) as error:

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tinyserver.api.listeners import HttpListener, ListenError
+from tinyserver.api.listeners import UNIX, HttpListener, ListenError
 from tinyserver.cli import CommandError
-from tinyserver.config import Config, load_config
+from tinyserver.cli.config_file import config_file
+from tinyserver.config import Config, Listener, load_config
 from tinyserver.server import Server
 
 logger = logging.getLogger("tinyserver")
@@ -28,12 +29,12 @@ _MAX_OPEN_FILES = 65536
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command understands."""
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve; returns 0 after SIGTERM or SIGINT. Raises ConfigError, DataDirectoryError or CommandError."""
-    config = load_config(options.config)
+    config = load_config(config_file(options.config))
     set_up_log(config)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -49,6 +50,9 @@ async def _serve(config: Config) -> None:
         for listener in listeners:
             await listener.open()
             logger.info("listening on %s", listener.url)
+        local = HttpListener(Listener(address=f"{UNIX}{server.data.socket}"), server.local_app())
+        await local.open()
+        listeners.append(local)
         await _tell_how_to_begin(server)
     except ListenError as error:
         await server.stop()
