@@ -151,7 +151,7 @@ class Bell:
         return lambda: self._moment_listeners.remove(listener)
 
     def newest(self, topics: Iterable[Topic]) -> int:
-        """The position of the newest change of any of the topics (changes before the start count as one at the start)."""
+        """The position of the newest change of any of the topics; that of the start if there was none since."""
         return max(self._newest[topic] for topic in topics)
 
     async def wait(self, after: int, topics: Collection[Topic] = tuple(Topic)) -> int:

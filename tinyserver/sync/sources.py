@@ -1,0 +1,129 @@
+"""What sync asks of other parts of the server: one small protocol for each, passed in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tinyserver.storage.transaction import ReadTransaction
+
+
+class Unread(Protocol):
+    """Unread counts of one user in one room."""
+
+    @property
+    def notification_count(self) -> int: ...
+
+    @property
+    def highlight_count(self) -> int: ...
+
+
+class UnreadByThread(Unread, Protocol):
+    """Unread counts of one user in one room: of the main timeline, and by the event ID of each thread's root."""
+
+    @property
+    def by_thread(self) -> Mapping[str, Unread]: ...
+
+
+class UnreadSource(Protocol):
+    """Counts unread events (implemented by the push service)."""
+
+    def counts(self, tx: ReadTransaction, user: int, room: int, *, threads: bool) -> UnreadByThread:
+        """The unread counts; with `threads` those of threads are apart, else all are in one."""
+
+
+class Receipt(Protocol):
+    """One receipt, as it stands now."""
+
+    @property
+    def user(self) -> int: ...
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def receipt_type(self) -> str: ...
+
+    @property
+    def thread_id(self) -> str | None: ...
+
+    @property
+    def event_id(self) -> str: ...
+
+    @property
+    def ts(self) -> int: ...
+
+
+class ReceiptSource(Protocol):
+    """Read receipts (implemented by the rooms' receipts service)."""
+
+    def visible_since(self, tx: ReadTransaction, room: int, reader: int, since: int, until: int) -> Sequence[Receipt]:
+        """Receipts that moved after `since`, up to `until`, without the private ones of others than the reader."""
+
+
+class TypingSource(Protocol):
+    """Who is typing (implemented by the rooms' typing service). Called on the event loop only."""
+
+    def users_in(self, room: int) -> Sequence[str]:
+        """The users who are typing in a room now."""
+
+
+class PresenceSource(Protocol):
+    """Who is online (implemented by the presence service). Called on the event loop only."""
+
+    def changed_since(self, tx: ReadTransaction, user: int, moment: int) -> Sequence[Mapping[str, Any]]:
+        """`m.presence` events of those whom a user may see and whose presence changed after a moment; from 0 all."""
+
+    def synced(self, user: int, device: int | None, state: str) -> None:
+        """A device of the user has called sync: `state` is `online`, `unavailable` or `offline`."""
+
+
+class PushRuleSource(Protocol):
+    """A user's push rules, as clients get them in their account data (implemented by the push service)."""
+
+    def changed_since(self, tx: ReadTransaction, user: int, since: int, until: int) -> Mapping[str, Any] | None:
+        """The content of `m.push_rules` if it changed after `since` (from 0: always), else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNews:
+    """What end-to-end encryption has for one device: `to_device` are whole events; `changed` and `left` the users of
+    `device_lists`; the key counts are those of the device now."""
+
+    to_device: Sequence[Mapping[str, Any]] = ()
+    changed: Sequence[str] = ()
+    left: Sequence[str] = ()
+    one_time_keys: Mapping[str, int] = field(default_factory=lambda: {"signed_curve25519": 0})
+    unused_fallback_keys: Sequence[str] = ()
+    is_news: bool = False
+    """Whether a waiting client should be answered because of it."""
+
+
+class DeviceNewsSource(Protocol):
+    """To-device messages, device lists and keys (implemented by the encryption service)."""
+
+    def news(self, tx: ReadTransaction, user: int, device: int | None, since: int | None, until: int) -> DeviceNews:
+        """What is new for a device after `since` (None: it starts afresh), up to `until`."""
+
+
+class NoDeviceNews:
+    """The source where no device has keys and nobody can send to a device."""
+
+    def news(self, tx: ReadTransaction, user: int, device: int | None, since: int | None, until: int) -> DeviceNews:
+        return _NO_NEWS
+
+
+_NO_NEWS = DeviceNews()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """All of them together."""
+
+    unread: UnreadSource
+    receipts: ReceiptSource
+    typing: TypingSource
+    presence: PresenceSource
+    push_rules: PushRuleSource
+    devices: DeviceNewsSource

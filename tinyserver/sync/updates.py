@@ -1,0 +1,89 @@
+"""What a sync found, as data: the engine makes it, a rendering turns it into an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyserver.rooms.tokens import Point
+from tinyserver.storage.account_data import AccountDataRow
+from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.sync.sight import Sight
+from tinyserver.sync.sources import DeviceNews, Receipt, UnreadByThread
+from tinyserver.sync.summary import Summary
+from tinyserver.sync.windows import Window
+
+
+@dataclass(slots=True)
+class RoomUpdate:
+    """What is new in one room for one reader.
+
+    `sight` is None where the reader was joined at every event of the window, so that they see the same as everybody
+    who was; `state` are the events for the state section, `typing` is None where that is no news.
+    """
+
+    room: int
+    room_id: str
+    window: Window
+    sight: Sight | None
+    state: Sequence[StoredEvent] = ()
+    summary: Summary | None = None
+    unread: UnreadByThread | None = None
+    receipts: Sequence[Receipt] = ()
+    typing: Sequence[str] | None = None
+    account_data: Sequence[AccountDataRow] = ()
+    begins_anew: bool = False
+    """Whether this is all that there is to know of the room, not what is new."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(
+            self.begins_anew
+            or self.window.events
+            or self.window.limited
+            or self.state
+            or self.receipts
+            or self.account_data
+            or self.typing is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StrippedRoom:
+    """A room that the reader was invited to, or knocked at: its stripped state."""
+
+    room_id: str
+    state: Sequence[Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class SyncUpdate:
+    """What is new for a device since its last sync, up to the point `next`."""
+
+    next: Point
+    joined: list[RoomUpdate] = field(default_factory=list)
+    left: list[RoomUpdate] = field(default_factory=list)
+    invited: list[StrippedRoom] = field(default_factory=list)
+    knocked: list[StrippedRoom] = field(default_factory=list)
+    account_data: Sequence[AccountDataRow] = ()
+    push_rules: Mapping[str, Any] | None = None
+    presence: Sequence[Mapping[str, Any]] = ()
+    devices: DeviceNews = field(default_factory=DeviceNews)
+    members_shown: dict[int, set[int]] = field(default_factory=dict)
+    """The users whose member events are in it, by room (with lazy loading)."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is anything in it that a client waits for."""
+        return bool(
+            self.joined
+            or self.left
+            or self.invited
+            or self.knocked
+            or self.account_data
+            or self.push_rules is not None
+            or self.presence
+            or self.devices.is_news
+        )
