@@ -168,6 +168,7 @@ class Server:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
         self.clock.raise_floor(self.db.glance(newest_timestamp))
+        await self.management.resume_departures()
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""

@@ -59,12 +59,9 @@ class AccountData:
         return content
 
     async def put(
-        self, requester: Requester, user_id: str, room_id: str | None, data_type: str, content: bytes
+        self, requester: Requester, user_id: str, room_id: str | None, data_type: str, content: dict[str, Any]
     ) -> None:
         """Store the content of a type.
-
-        Args:
-            content: a JSON object in UTF-8, checked already.
 
         Raises:
             Forbidden: another user's.
@@ -77,7 +74,8 @@ class AccountData:
             raise BadJson(f"{data_type} is managed by the server and has an endpoint of its own.", status=405)
         if not data_type or len(data_type.encode("utf-8")) > MAX_TYPE_BYTES:
             raise InvalidParam(f"A type of account data has 1 to {MAX_TYPE_BYTES} bytes.")
-        await self._db.write(lambda tx: _store(tx, requester.user_nid, room_id, data_type, content))
+        encoded = msgspec.json.encode(content)
+        await self._db.write(lambda tx: _store(tx, requester.user_nid, room_id, data_type, encoded))
 
     async def tags(self, requester: Requester, user_id: str, room_id: str) -> dict[str, Any]:
         """The tags of a room with what each holds. Raises Forbidden, InvalidParam."""

@@ -33,7 +33,7 @@ class AccountDataApi:
     async def put_global(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
         """Store global data of one type."""
         path = call.path
-        await self._account_data.put(call.requester, path["userId"], None, path["type"], call.raw_body)
+        await self._account_data.put(call.requester, path["userId"], None, path["type"], call.body)
         return {}
 
     @endpoint("GET", _ROOM, spec=_SPEC, auth=Auth.USER)
@@ -46,7 +46,7 @@ class AccountDataApi:
     async def put_for_room(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
         """Store data of one type for a room."""
         path = call.path
-        await self._account_data.put(call.requester, path["userId"], path["roomId"], path["type"], call.raw_body)
+        await self._account_data.put(call.requester, path["userId"], path["roomId"], path["type"], call.body)
         return {}
 
     @endpoint("GET", _TAGS, spec=_TAGS_SPEC, auth=Auth.USER)
