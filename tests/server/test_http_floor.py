@@ -181,6 +181,25 @@ def test_an_address_in_use_is_explained(make_server: Any, fresh_server: TinyServ
     assert f"cannot listen at 127.0.0.1:{fresh_server.port}" in done.stderr
 
 
+def test_a_stop_right_after_the_start_is_clean(make_server: Any) -> None:
+    server = make_server(start=False)
+    server.init()
+    for _ in range(3):
+        mark = server.launch()
+        server.log.wait_for(r"\blistening\b", process=server._process, since=mark)
+        server.stop()  # fails unless the exit code is 0
+
+
+def test_a_file_that_is_no_database_is_explained(make_server: Any) -> None:
+    server = make_server(start=False)
+    server.init()
+    (server.data_dir / "tinyserver.db").write_bytes(b"this is no database " * 1000)
+    done = server.command("serve", "--config", str(server.config_file))
+    assert done.returncode == 1
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_systemd_is_told(make_server: Any, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         address = f"\0tinyserver-test-{os.getpid()}"

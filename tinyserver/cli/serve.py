@@ -20,6 +20,7 @@ from tinyserver.cli import CommandError
 from tinyserver.cli.config_file import config_file
 from tinyserver.config import Config, Listener, load_config
 from tinyserver.server import Server
+from tinyserver.storage.errors import StorageError
 
 logger = logging.getLogger("tinyserver")
 
@@ -43,35 +44,54 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config) -> None:
-    server = Server(config)
     try:
-        await server.start()
-        listeners = [HttpListener(listener, server.app(listener)) for listener in config.listen]
-        for listener in listeners:
-            await listener.open()
-            logger.info("listening on %s", listener.url)
-        local = HttpListener(Listener(address=f"{UNIX}{server.data.socket}"), server.local_app())
-        await local.open()
-        listeners.append(local)
-        await _tell_how_to_begin(server)
-    except ListenError as error:
-        await server.stop()
-        raise CommandError(str(error)) from error
-    # What start-up made stays for good: the garbage collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
+        server = Server(config)
+    except StorageError as error:
+        raise CommandError(f"the database in {config.data_dir} cannot be opened: {error}") from error
+    listeners: list[HttpListener] = []
     with _stop_signal(listeners) as stop:
-        notify_systemd("READY=1")
-        await stop.wait()
-    # The signals do again what they usually do: a second Ctrl+C ends the process at once.
-    notify_systemd("STOPPING=1")
-    logger.info("stopping")
-    await _drain(server, listeners)
-    await server.stop()
-    logger.info("stopped")
+        await server.start()
+        try:
+            await _open(server, listeners)
+            await _tell_how_to_begin(server, _client_url(listeners, config))
+            # What start-up made stays for good: the garbage collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            notify_systemd("READY=1")
+            await stop.wait()
+        except ListenError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            notify_systemd("STOPPING=1")
+            logger.info("stopping")
+            await _drain(server, listeners)
+            await server.stop()
+            logger.info("stopped")
 
 
-async def _tell_how_to_begin(server: Server) -> None:
+async def _open(server: Server, listeners: list[HttpListener]) -> None:
+    """Open every configured listener, and the socket for the command line; those that are open are in the list."""
+    for section in server.config.listen:
+        listener = HttpListener(section, server.app(section))
+        await listener.open()
+        listeners.append(listener)
+        logger.info("listening on %s", listener.url)
+    local = HttpListener(Listener(address=f"{UNIX}{server.data.socket}"), server.local_app())
+    await local.open()
+    listeners.append(local)
+
+
+def _client_url(listeners: Sequence[HttpListener], config: Config) -> str:
+    """Where to point a client: the public URL, or else the first address that serves clients."""
+    if config.public_url:
+        return config.public_url
+    for listener, section in zip(listeners, config.listen, strict=False):
+        if "client" in section.serves:
+            return listener.url.replace("//127.0.0.1:", "//localhost:")
+    return "an address that serves clients (there is none in the configuration)"
+
+
+async def _tell_how_to_begin(server: Server, url: str) -> None:
     """On a server without accounts, say how the first one is made: it will be its administrator's."""
     token = await server.registration_tokens.first()
     if token is None:
@@ -81,7 +101,7 @@ async def _tell_how_to_begin(server: Server) -> None:
         return
     print(
         "There is no account yet. Register the first one, the administrator's, with any Matrix client at\n"
-        f"  {server.config.public_url or 'the address above'}\n"
+        f"  {url}\n"
         f"and this registration token, which is good for one account:\n  {token}\n"
         "Or make it with: tinyserver user create NAME --admin",
         flush=True,
@@ -98,10 +118,15 @@ async def _drain(server: Server, listeners: Sequence[HttpListener]) -> None:
 
 @contextlib.contextmanager
 def _stop_signal(listeners: Sequence[HttpListener]) -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set; SIGHUP reloads the certificates."""
+    """An event that SIGTERM and SIGINT set; a second SIGINT ends the process. SIGHUP reloads the certificates."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def interrupt() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
     try:
         yield stop
