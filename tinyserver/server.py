@@ -32,6 +32,7 @@ from tinyserver.api.client.account import AccountApi
 from tinyserver.api.client.account_data import AccountDataApi
 from tinyserver.api.client.capabilities import CapabilitiesApi
 from tinyserver.api.client.devices import DevicesApi
+from tinyserver.api.client.fallback import FallbackApi
 from tinyserver.api.client.filters import FiltersApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
@@ -140,6 +141,7 @@ class Server:
         self.router.add(RegistrationApi(self.registration))
         self.router.add(SharedSecretApi(shared_secret))
         self.router.add(LoginApi(login, sessions))
+        self.router.add(FallbackApi(uia))
         self.router.add(AccountApi(self.management))
         self.router.add(DevicesApi(Devices(self.db, sessions, passwords, uia, self.last_seen)))
         self.router.add(ProfileApi(Profiles(self.db, self.accounts, propagator=self.membership)))

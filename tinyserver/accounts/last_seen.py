@@ -17,6 +17,7 @@ WRITE_INTERVAL = 3600.0
 """Seconds between two writes of everything that was seen meanwhile."""
 MAX_AGENT = 200
 _MAX_REMEMBERED = 10_000
+_PATIENCE = 5.0  # seconds: a write of somebody else may take it along
 
 
 class LastSeen:
@@ -38,7 +39,7 @@ class LastSeen:
         self._seen[device] = seen
         due = self._monotonic() - self._written_at >= WRITE_INTERVAL or len(self._seen) > _MAX_REMEMBERED
         if due and self._writing is None:
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._write(_PATIENCE))
 
     def of(self, device: int) -> Seen | None:
         """What is newer than what is stored, or None."""
@@ -50,12 +51,12 @@ class LastSeen:
             await self._writing
         await self._write()
 
-    async def _write(self) -> None:
+    async def _write(self, patience: float = 0.0) -> None:
         seen, self._seen = self._seen, {}
         self._written_at = self._monotonic()
         try:
             if seen:
-                await self._db.write(lambda tx: devices.set_seen(tx, seen.items()))
+                await self._db.write(lambda tx: devices.set_seen(tx, seen.items()), patience=patience)
         except StorageError as error:
             log.warning("the times when devices were last used are lost: %s", error)
         finally:

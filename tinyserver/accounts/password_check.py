@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tinyserver.accounts.passwords import PasswordHasher
 from tinyserver.accounts.uia import StageFailed
 from tinyserver.protocol.errors import BadJson, Forbidden, MissingParam, Unknown, UserLocked
+from tinyserver.protocol.identifiers import MAX_IDENTIFIER_BYTES
 from tinyserver.storage import accounts
 from tinyserver.storage.accounts import UserRow
 from tinyserver.storage.database import Database
@@ -85,11 +86,12 @@ class PasswordCheck:
             LimitExceeded: too many attempts.
         """
         wanted = user_of_identifier(identifier, self._server_name)
-        self._attempts.begin(wanted.lower())
+        attempted = wanted[:MAX_IDENTIFIER_BYTES].lower()
+        self._attempts.begin(attempted)
         user_id, user = self._db.glance(lambda tx: _find(tx, wanted))
         stored = None if user is None or user.is_deactivated else user.password
         if not await self._hasher.verify(stored, password) or user is None or stored is None:
-            self._attempts.failed(wanted.lower())
+            self._attempts.failed(attempted)
             raise Forbidden(_WRONG)
         if user.is_locked:
             raise UserLocked

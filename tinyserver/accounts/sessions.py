@@ -71,7 +71,7 @@ class DeviceListener(Protocol):
     """Whoever keeps something for devices (keys, messages to them), or tells others of them."""
 
     def devices_removed(self, tx: WriteTransaction, user: int, removed: Sequence[int]) -> None:
-        """Devices (by number) of a user go, in the same step."""
+        """Devices (by number) of a user are about to go, in the same step."""
         ...
 
     def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
@@ -170,10 +170,10 @@ class Sessions:
 
     def remove_devices(self, tx: WriteTransaction, user: int, removed: Collection[int]) -> None:
         """Delete devices (by number) of a user with their sessions, inside a step."""
-        for device in removed:
-            devices.remove(tx, device)
         for listener in self._listeners:
             listener.devices_removed(tx, user, list(removed))
+        for device in removed:
+            devices.remove(tx, device)
         tx.on_commit(lambda: self._cache.drop_user(user))
 
     def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:

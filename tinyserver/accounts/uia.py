@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tinyserver.protocol.errors import BadJson, InvalidParam, MatrixError, Unauthorized, Unrecognized
+from tinyserver.protocol.errors import BadJson, InvalidParam, MatrixError, NotFound, Unauthorized, Unrecognized
 
 MAX_SESSIONS = 2000
 SESSION_SECONDS = 3600.0
@@ -63,6 +63,8 @@ class UiaSession:
     session_id: str
     operation: str
     expires: float
+    flows: Sequence[Flow]
+    stages: Mapping[str, Stage]
     fingerprint: bytes | None = None
     results: dict[str, Any] = field(default_factory=dict)
 
@@ -129,40 +131,59 @@ class UserInteractiveAuth:
             UserInteractionRequired: the client must complete another stage.
             InvalidParam: the parameters differ from those that the session began with.
         """
+
+        def begin() -> UiaSession:
+            session = self._new_session(operation, flows, stages)
+            _bind(session, parameters)
+            return session
+
         if not auth:
-            raise UserInteractionRequired(_challenge(self._new_session(operation, parameters), flows))
+            raise UserInteractionRequired(_challenge(begin()))
         session_id = auth.get("session")
         if session_id is None:
-            session = self._new_session(operation, parameters)
+            session = begin()
         else:
-            found = self._find(session_id, operation)
-            if found is None:
-                session = self._new_session(operation, parameters)
+            found = self._find(session_id)
+            if found is None or found.operation != operation:
                 expired = Unauthorized("The authentication session has expired. Start again.")
-                raise UserInteractionRequired(_challenge(session, flows), expired)
+                raise UserInteractionRequired(_challenge(begin()), expired)
             session = found
             _bind(session, parameters)
-        await _try_stage(session, auth, flows, stages)
-        if not any(set(flow) <= session.results.keys() for flow in flows):
-            raise UserInteractionRequired(_challenge(session, flows))
+        await _try_stage(session, auth)
+        if not any(set(flow) <= session.results.keys() for flow in session.flows):
+            raise UserInteractionRequired(_challenge(session))
         if self._sessions.pop(session.session_id, None) is None:  # spent by the same request sent twice
-            raise UserInteractionRequired(_challenge(self._new_session(operation, parameters), flows))
+            raise UserInteractionRequired(_challenge(begin()))
         return session.results
 
-    def _find(self, session_id: Any, operation: str) -> UiaSession | None:
-        session = self._sessions.get(session_id) if isinstance(session_id, str) else None
-        if session is None or session.operation != operation or session.expires <= self._monotonic():
-            return None
-        return session
+    async def complete_aside(self, session_id: str, auth: Mapping[str, Any]) -> None:
+        """Complete a stage for a client that cannot do it itself: its user does it on a web page.
 
-    def _new_session(self, operation: str, parameters: Any) -> UiaSession:
+        Args:
+            auth: the `auth` object as a client would send it, without the session.
+
+        Raises:
+            NotFound: there is no such session, or it has expired.
+            UserInteractionRequired: the stage failed, or is not the next one; its `error` says why.
+
+        spec: client-server-api#fallback
+        """
+        session = self._find(session_id)
+        if session is None:
+            raise NotFound("This authentication session does not exist any more. Start again in your client.")
+        await _try_stage(session, auth)
+
+    def _find(self, session_id: Any) -> UiaSession | None:
+        session = self._sessions.get(session_id) if isinstance(session_id, str) else None
+        return None if session is None or session.expires <= self._monotonic() else session
+
+    def _new_session(self, operation: str, flows: Sequence[Flow], stages: Mapping[str, Stage]) -> UiaSession:
         now = self._monotonic()
         for session_id, session in list(self._sessions.items()):  # the oldest first
             if session.expires > now and len(self._sessions) < self._capacity:
                 break
             del self._sessions[session_id]
-        session = UiaSession(secrets.token_urlsafe(18), operation, now + SESSION_SECONDS)
-        _bind(session, parameters)
+        session = UiaSession(secrets.token_urlsafe(18), operation, now + SESSION_SECONDS, flows, stages)
         self._sessions[session.session_id] = session
         return session
 
@@ -178,32 +199,30 @@ def _bind(session: UiaSession, parameters: Any) -> None:
         raise InvalidParam("The request differs from the one that this authentication session began with.")
 
 
-async def _try_stage(
-    session: UiaSession, auth: Mapping[str, Any], flows: Sequence[Flow], stages: Mapping[str, Stage]
-) -> None:
+async def _try_stage(session: UiaSession, auth: Mapping[str, Any]) -> None:
     stage_type = auth.get("type")
     if stage_type is None:
         return  # the client asks how far it has come
     if not isinstance(stage_type, str):
-        raise UserInteractionRequired(_challenge(session, flows), BadJson("The 'type' of the stage must be text."))
+        raise UserInteractionRequired(_challenge(session), BadJson("The 'type' of the stage must be text."))
     if stage_type in session.results:
         return  # what is done is not done again
-    if not any(stage_type == _next_stage(flow, session.results) for flow in flows):
+    if not any(stage_type == _next_stage(flow, session.results) for flow in session.flows):
         error = Unrecognized("This stage of authentication is not the next one of any flow.")
-        raise UserInteractionRequired(_challenge(session, flows), error)
+        raise UserInteractionRequired(_challenge(session), error)
     try:
-        session.results[stage_type] = await stages[stage_type].check(auth)
+        session.results[stage_type] = await session.stages[stage_type].check(auth)
     except StageFailed as failed:
-        raise UserInteractionRequired(_challenge(session, flows), failed.error) from failed
+        raise UserInteractionRequired(_challenge(session), failed.error) from failed
 
 
 def _next_stage(flow: Flow, completed: Mapping[str, Any]) -> str | None:
     return next((stage for stage in flow if stage not in completed), None)
 
 
-def _challenge(session: UiaSession, flows: Sequence[Flow]) -> dict[str, Any]:
+def _challenge(session: UiaSession) -> dict[str, Any]:
     challenge: dict[str, Any] = {
-        "flows": [{"stages": list(flow)} for flow in flows],
+        "flows": [{"stages": list(flow)} for flow in session.flows],
         "params": {},
         "session": session.session_id,
     }

@@ -35,12 +35,12 @@ class SharedSecretApi:
     def __init__(self, registration: SharedSecretRegistration) -> None:
         self._registration = registration
 
-    @endpoint("GET", _PATH, spec=_SPEC, auth=Auth.NONE, limit=Limit.REGISTRATION)
+    @endpoint("GET", _PATH, spec=_SPEC, auth=Auth.NONE, limit=Limit.OTHER)
     async def nonce(self, call: Call[NoBody, NoQuery]) -> Answer:
         """A nonce for one registration."""
         return {"nonce": self._registration.new_nonce()}
 
-    @endpoint("POST", _PATH, spec=_SPEC, auth=Auth.NONE, body=SharedSecretBody, limit=Limit.REGISTRATION)
+    @endpoint("POST", _PATH, spec=_SPEC, auth=Auth.NONE, body=SharedSecretBody, limit=Limit.OTHER)
     async def register(self, call: Call[SharedSecretBody, NoQuery]) -> Answer:
         """Make the account and log in to it."""
         body = call.body

@@ -87,7 +87,7 @@ class RegistrationApi:
         spec=_SPEC,
         auth=Auth.NONE,
         query=UsernameQuery,
-        limit=Limit.REGISTRATION,
+        limit=Limit.OTHER,
     )
     async def available(self, call: Call[NoBody, UsernameQuery]) -> Answer:
         """Whether a user name can be had."""

@@ -1,0 +1,132 @@
+"""Web pages for clients that cannot do a stage of interactive authentication, or the login, by themselves.
+
+spec: client-server-api#fallback, client-server-api#login-fallback
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from tinyserver.accounts.uia import UserInteractionRequired, UserInteractiveAuth
+from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.pages import Page, as_html
+from tinyserver.api.rate_limits import Limit
+from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.protocol.errors import InvalidParam, MatrixError, NotFound
+
+_STAGE = "/_matrix/client/v3/auth/{authType}/fallback/web"
+_SPEC = "client-server-api#fallback"
+_MAX_FORM = 4096
+
+_FORMS = {
+    "m.login.dummy": '<form method="post"><button>Continue</button></form>',
+    "m.login.registration_token": (
+        '<p>To register on this server you need a token from its administrator.</p><form method="post">'
+        '<label>Registration token <input name="token" autocomplete="off" required autofocus></label>'
+        "<button>Continue</button></form>"
+    ),
+    "m.login.password": (
+        '<p>Confirm that it is you.</p><form method="post">'
+        '<label>User name <input name="user" autocomplete="username" required autofocus></label>'
+        '<label>Password <input name="password" type="password" autocomplete="current-password" required></label>'
+        "<button>Continue</button></form>"
+    ),
+}
+
+_DONE = """<p>You can go back to your client.</p>
+<script>
+if (window.onAuthDone) {
+    window.onAuthDone();
+} else if (window.opener && window.opener.postMessage) {
+    window.opener.postMessage("authDone", "*");
+}
+</script>"""
+
+_LOGIN = """<form id="login">
+<label>User name <input name="user" autocomplete="username" required autofocus></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<button>Log in</button>
+<p role="alert" id="error"></p>
+</form>
+<script>
+document.getElementById("login").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target), error = document.getElementById("error");
+    const given = Object.fromEntries(new URLSearchParams(location.search));
+    const body = {
+        type: "m.login.password",
+        identifier: {type: "m.id.user", user: form.get("user")},
+        password: form.get("password"),
+    };
+    for (const key of ["device_id", "initial_device_display_name"]) if (given[key]) body[key] = given[key];
+    if (given.refresh_token === "true") body.refresh_token = true;
+    error.textContent = "";
+    try {
+        const answer = await fetch("/_matrix/client/v3/login", {
+            method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
+        });
+        const result = await answer.json();
+        if (!answer.ok) throw new Error(result.error);
+        if (window.matrixLogin && window.matrixLogin.onLogin) window.matrixLogin.onLogin(result);
+        else error.textContent = "You are logged in, but no client waits for it.";
+    } catch (problem) {
+        error.textContent = problem.message;
+    }
+});
+</script>"""
+
+
+class SessionQuery(msgspec.Struct):
+    """Which session of interactive authentication a page is for."""
+
+    session: str
+
+
+class FallbackApi:
+    """The pages."""
+
+    surface = Surface.CLIENT
+
+    def __init__(self, uia: UserInteractiveAuth) -> None:
+        self._uia = uia
+
+    @endpoint("GET", _STAGE, spec=_SPEC, auth=Auth.NONE, query=SessionQuery)
+    async def show_stage(self, call: Call[NoBody, SessionQuery]) -> Answer:
+        """The form of a stage."""
+        return Page("Authentication", _form(call.path["authType"]))
+
+    @endpoint("POST", _STAGE, spec=_SPEC, auth=Auth.NONE, query=SessionQuery, limit=Limit.LOGIN_ADDRESS)
+    async def complete_stage(self, call: Call[NoBody, SessionQuery]) -> Answer:
+        """What was filled into the form."""
+        stage = call.path["authType"]
+        form = _form(stage)
+        raw = b"".join([piece async for piece in call.stream(_MAX_FORM)])
+        try:
+            fields: dict[str, Any] = dict(parse_qsl(raw.decode("utf-8"), errors="strict", max_num_fields=20))
+        except ValueError as error:
+            raise InvalidParam("The form is not encoded as it should be.") from error
+        try:
+            await self._uia.complete_aside(call.query.session, {**fields, "type": stage})
+        except UserInteractionRequired as refused:
+            return _refused(form, refused.error or refused)
+        except MatrixError as error:
+            return _refused(form, error)
+        return Page("Thank you", _DONE)
+
+    @endpoint("GET", "/_matrix/static/client/login/", spec="client-server-api#login-fallback", auth=Auth.NONE)
+    async def login(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """A page that logs in and hands the answer to the client around it."""
+        return Page("Log in", _LOGIN)
+
+
+def _form(stage: str) -> str:
+    if stage not in _FORMS:
+        raise NotFound("This server has no such stage of authentication.")
+    return _FORMS[stage]
+
+
+def _refused(form: str, error: MatrixError) -> Page:
+    return Page("Authentication", f'<p role="alert">{as_html(error.message)}</p>{form}', error.status)
