@@ -239,6 +239,11 @@ class Config:
     )
     data_dir: Path = setting("Where the database, the keys and the media live. Relative to this file.", Path("data"))
     public_url: str = setting("The URL where clients reach this server; .well-known tells it to them.", "")
+    admin_contact: str = setting(
+        'Where people reach the administrator when the server\'s disk is full: "mailto:me@example.org". '
+        "Empty: they are given public_url.",
+        "",
+    )
     listen: tuple[Listener, ...] = setting("", (Listener(),))
     registration: Registration = setting("", Registration())
     passwords: Passwords = setting("", Passwords())

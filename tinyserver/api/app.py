@@ -12,12 +12,24 @@ from tinyserver.api.calls import AsgiApp, Authenticator, Call, ClientGone, Messa
 from tinyserver.api.client_addresses import ClientAddresses
 from tinyserver.api.rate_limits import RateLimiter, address_key
 from tinyserver.api.routing import Answer, Auth, Endpoint, Route, Router, Surface
-from tinyserver.protocol.errors import Forbidden, GuestAccessForbidden, MatrixError, MissingToken, Unrecognized
+from tinyserver.protocol.errors import (
+    Forbidden,
+    GuestAccessForbidden,
+    MatrixError,
+    MissingToken,
+    ResourceLimitExceeded,
+    Unknown,
+    Unrecognized,
+)
+from tinyserver.storage.errors import StorageFailing, StorageFull, StorageReadOnly
 
 logger = logging.getLogger(__name__)
 request_log = logging.getLogger("tinyserver.requests")
 
 _CLIENT_CLOSED = 499  # only ever logged
+_INSUFFICIENT_STORAGE = 507
+_UNAVAILABLE = 503
+_RETRY_SECONDS = 60  # when the disk cannot be written
 
 
 def build_app(
@@ -27,14 +39,16 @@ def build_app(
     *,
     surfaces: Iterable[Surface] = Surface,
     trusted_proxies: Iterable[str] = (),
+    admin_contact: str = "",
 ) -> AsgiApp:
     """The application of one listener.
 
     :param router: all endpoints; those that belong to none of ``surfaces`` are answered as unknown.
     :param authenticator: turns access tokens into requesters.
     :param trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed. Raises ValueError for others.
+    :param admin_contact: a URI that users are given when the disk is full.
     """
-    return _App(router, authenticator, limiter, frozenset(surfaces), ClientAddresses(trusted_proxies))
+    return _App(router, authenticator, limiter, frozenset(surfaces), ClientAddresses(trusted_proxies), admin_contact)
 
 
 class _App:
@@ -45,12 +59,14 @@ class _App:
         limiter: RateLimiter,
         surfaces: frozenset[Surface],
         addresses: ClientAddresses,
+        admin_contact: str,
     ) -> None:
         self._router = router
         self._authenticator = authenticator
         self._limiter = limiter
         self._surfaces = surfaces
         self._addresses = addresses
+        self._admin_contact = admin_contact
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,6 +96,8 @@ class _App:
             return _CLIENT_CLOSED
         except MatrixError as error:
             return await _send_error(send, error)
+        except (StorageFull, StorageReadOnly, StorageFailing) as error:  # storage says in the log what is the matter
+            return await _send_error(send, _storage_error(error, self._admin_contact))
         except Exception:
             error_id = secrets.token_hex(4)
             logger.exception(
@@ -162,6 +180,23 @@ async def _while_connected(call: Call[Any, Any], route: Route) -> Answer:
 
 async def _run(answer: Awaitable[Answer]) -> Answer:
     return await answer
+
+
+def _storage_error(error: StorageFull | StorageReadOnly | StorageFailing, admin_contact: str) -> MatrixError:
+    """What a client is told when the disk does not take what it sent: nothing of that was stored."""
+    if isinstance(error, StorageFull):
+        told: MatrixError = ResourceLimitExceeded(
+            admin_contact,
+            "The server's disk is full; what you sent was not stored. It works again as soon as there is space.",
+            status=_INSUFFICIENT_STORAGE,
+        )
+    else:
+        told = Unknown(
+            "The server's disk cannot be written; what you sent was not stored. Its administrator must look at it.",
+            status=_UNAVAILABLE,
+        )
+    told.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return told
 
 
 async def _send_error(send: Send, error: MatrixError) -> int:

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ CHECKPOINT_PAGES = 2000
 POSITIONS_PER_RESERVATION = 100_000
 """How far ahead the position counter is reserved on disk, so that a commit need not store it."""
 MAX_STEPS_PER_COMMIT = 200
+TROUBLE_LOG_SECONDS = 60.0
+"""A disk that stays full or broken is mentioned in the log this often: the log may lie on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,15 @@ class Database:
             migrations.migrate(self._writer)
             self._position = self._reserved = self._first_position()
         except (sqlite3.Error, OSError) as error:
-            raise translate(error) from error
+            raise translate(error, path.parent) from error
         self.position = self._position
         self._glance = self._reader_connection()
         self._readers = ThreadPoolExecutor(readers, "reader")
         self._maintenance = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._trouble: type[StorageError] | None = None
+        self._trouble_logged_at = 0.0
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class Database:
 
     def glance(self, step: Callable[[ReadTransaction], Result]) -> Result:
         """Run a step of a few indexed look-ups at once, on the event loop."""
-        return _read_step(self._glance, self.caches, step)
+        return self._read_step(self._glance, step)
 
     # -- the writer thread -----------------------------------------------------------------------
 
@@ -185,15 +190,12 @@ class Database:
             self._reserve_positions()
             connection.execute("COMMIT")
         except BaseException as error:
-            cause = translate(error) if isinstance(error, sqlite3.Error | OSError) else error
-            if isinstance(cause, StorageError):
-                log.error("a write could not be stored: %s", cause)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._reserved = self._stored_reservation()
+            self._roll_back()
+            cause = self._translate(error)
             for job in group:
                 job.error = job.error or cause
         assert self._loop is not None
+        self._note_trouble(group)
         stored = [job for job in group if job.error is None]
         if stored:
             for name, nid in new_names.items():
@@ -202,6 +204,30 @@ class Database:
         self._loop.call_soon_threadsafe(self._announce, group, self._position)
         if stored:
             self._checkpoint_if_due()
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            try:
+                self._writer.execute("ROLLBACK")
+            except sqlite3.Error as error:  # the next group begins with another try
+                log.warning("rolling back failed: %s", error)
+        self._reserved = self._stored_reservation()
+
+    def _translate(self, error: BaseException) -> BaseException:
+        return translate(error, self.path.parent) if isinstance(error, sqlite3.Error | OSError) else error
+
+    def _note_trouble(self, group: list[_Job]) -> None:
+        """Say in the log that the disk is full or broken, now and then while it lasts, and that it works again."""
+        trouble = next((job.error for job in group if isinstance(job.error, StorageError)), None)
+        if trouble is None:
+            if self._trouble is not None and any(job.error is None for job in group):
+                self._trouble = None
+                log.warning("the database can be written again")
+            return
+        now = time.monotonic()
+        if self._trouble is not type(trouble) or now - self._trouble_logged_at >= TROUBLE_LOG_SECONDS:
+            self._trouble, self._trouble_logged_at = type(trouble), now
+            log.error("the database in %s cannot be written: %s", self.path.parent, trouble)
 
     def _run_step(self, job: _Job, group_names: dict[str, int]) -> None:
         connection = self._writer
@@ -215,7 +241,7 @@ class Database:
                 raise
             connection.execute("ROLLBACK TO step")
             connection.execute("RELEASE step")
-            job.error = translate(error) if isinstance(error, sqlite3.Error | OSError) else error
+            job.error = self._translate(error)
             return
         connection.execute("RELEASE step")
         job.transaction = transaction
@@ -273,7 +299,18 @@ class Database:
         if connection is None:
             connection = self._local.connection = self._reader_connection()
             self._connections.append(connection)
-        return _read_step(connection, self.caches, step)
+        return self._read_step(connection, step)
+
+    def _read_step(self, connection: sqlite3.Connection, step: Callable[[ReadTransaction], Result]) -> Result:
+        try:
+            connection.execute("BEGIN")
+            try:
+                return step(ReadTransaction(connection, self.caches))
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise translate(error, self.path.parent) from error
 
     # -- the write-ahead log ---------------------------------------------------------------------
 
@@ -312,14 +349,3 @@ def _connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA foreign_keys = OFF")
     return connection
-
-
-def _read_step(connection: sqlite3.Connection, caches: Caches, step: Callable[[ReadTransaction], Result]) -> Result:
-    try:
-        connection.execute("BEGIN")
-        try:
-            return step(ReadTransaction(connection, caches))
-        finally:
-            connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise translate(error) from error
