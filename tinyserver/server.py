@@ -13,6 +13,7 @@ from tinyserver.accounts.capabilities import Capabilities, account_capabilities,
 from tinyserver.accounts.devices import Devices
 from tinyserver.accounts.directory import AccountsDirectory
 from tinyserver.accounts.filters import Filters
+from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.accounts.last_seen import LastSeen
 from tinyserver.accounts.login import Login
 from tinyserver.accounts.management import AccountManagement
@@ -30,14 +31,19 @@ from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
 from tinyserver.api.client.account import AccountApi
 from tinyserver.api.client.account_data import AccountDataApi
+from tinyserver.api.client.aliases import AliasesApi
 from tinyserver.api.client.capabilities import CapabilitiesApi
 from tinyserver.api.client.devices import DevicesApi
+from tinyserver.api.client.events import EventsApi
 from tinyserver.api.client.fallback import FallbackApi
 from tinyserver.api.client.filters import FiltersApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
+from tinyserver.api.client.messages import MessagesApi
 from tinyserver.api.client.profile import ProfileApi
+from tinyserver.api.client.public_rooms import PublicRoomsApi
 from tinyserver.api.client.registration import RegistrationApi
+from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
@@ -46,14 +52,18 @@ from tinyserver.api.routing import Router, Surface
 from tinyserver.clock import Clock
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
+from tinyserver.directory.aliases import Aliases
+from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.sending import Sending
+from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.storage.database import Database
 from tinyserver.storage.events import newest_timestamp
@@ -105,6 +115,17 @@ class Server:
         upgrades = RoomUpgrades(self.db, self.pipeline, creation)
         self.router.add(RoomsApi(creation, sending, upgrades))
         self.router.add(MembershipApi(self.membership))
+        self._build_reading(config)
+
+    def _build_reading(self, config: Config) -> None:
+        """What rooms show: history, state, and how they are found."""
+        self.ignored_users = IgnoredUsers()
+        history = RoomHistory(self.db, self.clock, self.ignored_users)
+        self.router.add(MessagesApi(history))
+        self.router.add(EventsApi(history))
+        self.router.add(StateApi(StateReader(self.db, self.clock)))
+        self.router.add(AliasesApi(Aliases(self.db, self.pipeline, config.server_name)))
+        self.router.add(PublicRoomsApi(PublicRooms(self.db, config.server_name)))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
@@ -158,6 +179,7 @@ class Server:
             self.limiter,
             surfaces=[Surface(name) for name in listener.serves],
             trusted_proxies=listener.trusted_proxies,
+            admin_contact=self.config.admin_contact or self.config.public_url or f"https://{self.config.server_name}",
         )
 
     def local_app(self) -> AsgiApp:

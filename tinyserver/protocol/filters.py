@@ -161,12 +161,22 @@ class EventMatcher:
         """
         if self.lets_all_through:
             return True
+        return self.matches_origin(event_type, sender) and (
+            self._contains_url is None or self._contains_url == (content is not None and "url" in content)
+        )
+
+    def matches_origin(self, event_type: str, sender: str) -> bool:
+        """Whether events of this type and sender may be wanted, whatever is in them."""
         return (
             self.matches_type(event_type)
             and (self._senders is None or sender in self._senders)
             and (self._not_senders is None or sender not in self._not_senders)
-            and (self._contains_url is None or self._contains_url == (content is not None and "url" in content))
         )
+
+    @property
+    def needs_content(self) -> bool:
+        """Whether the content of an event matters to :meth:`matches`."""
+        return self._contains_url is not None
 
     def matches_type(self, event_type: str) -> bool:
         """Whether events of this type may be wanted."""

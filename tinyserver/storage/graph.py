@@ -33,6 +33,19 @@ def relate(tx: WriteTransaction, stored: StoredEvent) -> None:
     )
 
 
+def related_by(
+    tx: ReadTransaction, room: int, target: str, rel_type: str, event_type: str, sender: str
+) -> list[StoredEvent]:
+    """What one user has sent of one type that relates to an event in one way, and was not redacted."""
+    wanted = [names.find(tx, name) for name in (rel_type, event_type, sender)]
+    rows = tx.execute(
+        "SELECT child FROM relations JOIN events ON events.nid = child "
+        "WHERE relations.room = ? AND target = ? AND rel_type = ? AND type = ? AND sender = ?",
+        (room, event_key(target), *wanted),
+    )
+    return [events.get(tx, row[0]) for row in rows.fetchall()]
+
+
 def unrelate(tx: WriteTransaction, stored: StoredEvent) -> None:
     """A redacted event relates to nothing any more."""
     relation = relation_of(stored.event.content)
@@ -41,6 +54,16 @@ def unrelate(tx: WriteTransaction, stored: StoredEvent) -> None:
             "DELETE FROM relations WHERE room = ? AND target = ? AND child = ?",
             (stored.room, event_key(relation.parent_id), stored.nid),
         )
+
+
+def children(tx: ReadTransaction, room: int, event_id: str) -> list[tuple[str, str]]:
+    """(relation type, sender) of events that relate to an event, of the first thousand."""
+    rows = tx.execute(
+        "SELECT relations.rel_type, events.sender FROM relations JOIN events ON events.nid = relations.child "
+        "WHERE relations.room = ? AND relations.target = ? LIMIT 1000",
+        (room, event_key(event_id)),
+    )
+    return [(names.text(tx, rel_type), names.text(tx, sender)) for rel_type, sender in rows]
 
 
 def await_target(tx: WriteTransaction, redaction: StoredEvent, target: str) -> None:

@@ -1,0 +1,266 @@
+"""Reading a room's history: pages of its timeline, single events, and what happened around an event.
+
+spec: client-server-api#getting-events-for-a-room, client-server-api#get_matrixclientv3roomsroomidmessages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinyserver.accounts.ignored_users import IgnoredUsers
+from tinyserver.accounts.requester import Requester
+from tinyserver.clock import Clock
+from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
+from tinyserver.protocol.filters import EventMatcher, RoomEventFilter
+from tinyserver.rooms.long_list import LongList
+from tinyserver.rooms.rendering import EventRenderer
+from tinyserver.rooms.timeline_scan import TimelineScan
+from tinyserver.rooms.tokens import pagination_token, parse_token
+from tinyserver.rooms.visibility import RoomView, open_view
+from tinyserver.storage import events, names, rooms, state_trie
+from tinyserver.storage.database import Database
+from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.storage.transaction import ReadTransaction
+
+DEFAULT_LIMIT = 10
+MAX_MESSAGES = 500
+"""How many events a page holds at most."""
+MAX_CONTEXT = 100
+"""How many events are given around one at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesRequest:
+    """What a client asks of the timeline: `start` and `stop` are tokens (None: the end of the room on that side),
+    `limit` and `filter` None where the client does not say."""
+
+    backwards: bool
+    start: str | None = None
+    stop: str | None = None
+    limit: int | None = None
+    filter: RoomEventFilter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesPage:
+    """A page of the timeline: events in JSON in the order asked for, tokens for its two ends (`end` is None where
+    there is nothing more), and the member events of the senders if they are to be lazily loaded."""
+
+    start: str
+    end: str | None
+    chunk: Sequence[bytes]
+    state: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """An event in JSON with its surroundings: what was before it (newest first) and after it (oldest first), tokens for
+    the two ends, and the state at the last event."""
+
+    event: bytes
+    before: Sequence[bytes]
+    after: Sequence[bytes]
+    start: str
+    end: str
+    state: LongList
+
+
+class RoomHistory:
+    """Reads timelines.
+
+    Args:
+        db: where rooms are stored.
+        clock: for the age of events.
+        ignored: whose messages a user does not want to see.
+    """
+
+    def __init__(self, db: Database, clock: Clock, ignored: IgnoredUsers) -> None:
+        self._db = db
+        self._clock = clock
+        self._ignored = ignored
+
+    async def messages(self, requester: Requester, room_id: str, request: MessagesRequest) -> MessagesPage:
+        """A page of a room's timeline.
+
+        Raises:
+            Forbidden: the user may not read the room.
+            InvalidParam: a token or the limit is wrong.
+
+        spec: client-server-api#get_matrixclientv3roomsroomidmessages
+        """
+        limit = _limit(request.limit, request.filter, MAX_MESSAGES)
+        start = None if request.start is None else parse_token(request.start, "from").position
+        stop = None if request.stop is None else parse_token(request.stop, "to").position
+        now_ms = self._clock.now_ms()
+
+        def step(tx: ReadTransaction) -> MessagesPage:
+            view = open_view(tx, room_id, requester)
+            matcher = EventMatcher(request.filter)
+            scan = TimelineScan(tx, view, matcher, self._ignored.of_user(tx, requester.user_nid))
+            oldest = view.room.first_place - 1
+            if request.backwards:
+                begin = view.newest if start is None else min(start, view.newest)
+                found = scan.backwards(begin, oldest if stop is None else stop, limit)
+            else:
+                begin = oldest if start is None else start
+                found = scan.forwards(begin, view.newest if stop is None else min(stop, view.newest), limit)
+            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
+            return MessagesPage(
+                pagination_token(begin) if request.start is None else request.start,
+                None if found.end is None else pagination_token(found.end),
+                _timeline(renderer, view, found.events),
+                _senders(tx, renderer, found.events) if request.filter is not None and request.filter.lazy else (),
+            )
+
+        return await self._db.read(step)
+
+    async def context(
+        self,
+        requester: Requester,
+        room_id: str,
+        event_id: str,
+        limit: int | None = None,
+        event_filter: RoomEventFilter | None = None,
+    ) -> EventContext:
+        """What happened around an event.
+
+        Args:
+            limit: how many events at most besides the event itself.
+            event_filter: for these and for the state.
+
+        Raises:
+            Forbidden: the user may not read the room.
+            NotFound: there is no such event in the room, or the user may not see it.
+
+        spec: client-server-api#get_matrixclientv3roomsroomidcontexteventid
+        """
+        wanted = _limit(limit, event_filter, MAX_CONTEXT)
+        now_ms = self._clock.now_ms()
+
+        def step(tx: ReadTransaction) -> EventContext:
+            view = open_view(tx, room_id, requester)
+            stored, place = _visible_event(tx, view, event_id)
+            matcher = EventMatcher(event_filter)
+            scan = TimelineScan(tx, view, matcher, self._ignored.of_user(tx, requester.user_nid))
+            before = scan.backwards(place - 1, view.room.first_place - 1, wanted // 2)
+            after = scan.forwards(place, view.newest, wanted - wanted // 2)
+            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
+            last = after.events[-1] if after.events else stored
+            lazily_for = None
+            if event_filter is not None and event_filter.lazy:
+                lazily_for = {shown.sender_nid for shown in (stored, *before.events, *after.events)}
+            return EventContext(
+                renderer.timeline_event(stored, view.sight.membership_in(stored.state), view.sight),
+                _timeline(renderer, view, before.events),
+                _timeline(renderer, view, after.events),
+                pagination_token(before.point),
+                pagination_token(after.point),
+                self._state(tx, requester, room_id, last.state or 0, matcher, lazily_for),
+            )
+
+        return await self._db.read(step)
+
+    async def event(self, requester: Requester, room_id: str, event_id: str) -> bytes:
+        """One event of a room in JSON.
+
+        Raises:
+            NotFound: there is no such event in the room, or the user may not see it.
+
+        spec: client-server-api#get_matrixclientv3roomsroomideventeventid
+        """
+        now_ms = self._clock.now_ms()
+
+        def step(tx: ReadTransaction) -> bytes:
+            try:
+                view = open_view(tx, room_id, requester)
+            except Forbidden as error:
+                raise _no_event(event_id) from error
+            stored, _ = _visible_event(tx, view, event_id)
+            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
+            return renderer.timeline_event(stored, view.sight.membership_in(stored.state), view.sight)
+
+        return self._db.glance(step)
+
+    async def event_by_id(self, requester: Requester, event_id: str) -> bytes:
+        """One event in JSON, from whatever room.
+
+        Raises:
+            NotFound: there is no such event, or the user may not see it.
+
+        spec: client-server-api#get_matrixclientv3eventseventid
+        """
+
+        def step(tx: ReadTransaction) -> str:
+            stored = events.by_id(tx, event_id)
+            if stored is None:
+                raise _no_event(event_id)
+            return rooms.get(tx, stored.room).room_id
+
+        return await self.event(requester, self._db.glance(step), event_id)
+
+    def _state(
+        self,
+        tx: ReadTransaction,
+        requester: Requester,
+        room_id: str,
+        root: int,
+        matcher: EventMatcher,
+        lazily_for: set[int] | None,
+    ) -> LongList:
+        """The wanted part of a state; `lazily_for` names the only members (nids) that are wanted."""
+        member_type = names.find(tx, "m.room.member")
+        if lazily_for is None or member_type is None:
+            nids = sorted(nid for _, nid in state_trie.items(tx, root))
+        else:
+            others = [nid for _, nid in state_trie.items_except_type(tx, root, member_type)]
+            members = state_trie.get_many(tx, root, [(member_type, user) for user in lazily_for])
+            nids = sorted([*others, *members.values()])
+        now_ms = self._clock.now_ms()
+
+        def render(tx: ReadTransaction, batch: Sequence[int]) -> list[bytes]:
+            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
+            return [
+                renderer.state_event(stored)
+                for stored in events.get_many(tx, batch, keep=False).values()
+                if matcher.matches(stored.event.type, stored.event.sender, stored.event.content)
+            ]
+
+        return LongList(tx, self._db, nids, render)
+
+
+def _limit(limit: int | None, event_filter: RoomEventFilter | None, most: int) -> int:
+    if limit is None:
+        limit = DEFAULT_LIMIT if event_filter is None or event_filter.limit is None else event_filter.limit
+    elif event_filter is not None and event_filter.limit is not None:
+        limit = min(limit, event_filter.limit)
+    if limit < 0:
+        raise InvalidParam("The limit must not be negative.")
+    return min(limit, most)
+
+
+def _visible_event(tx: ReadTransaction, view: RoomView, event_id: str) -> tuple[StoredEvent, int]:
+    """An event of the room's timeline that the reader may see, and its place."""
+    stored = events.by_id(tx, event_id)
+    if stored is None or stored.room != view.room.nid or stored.place is None or not view.sight.sees(stored):
+        raise _no_event(event_id)
+    return stored, stored.place
+
+
+def _no_event(event_id: str) -> NotFound:
+    return NotFound(f"There is no event {event_id[:255]} in this room that you could see")
+
+
+def _timeline(renderer: EventRenderer, view: RoomView, found: Sequence[StoredEvent]) -> list[bytes]:
+    sight = view.sight
+    return [renderer.timeline_event(stored, sight.membership_in(stored.state), sight) for stored in found]
+
+
+def _senders(tx: ReadTransaction, renderer: EventRenderer, found: Sequence[StoredEvent]) -> list[bytes]:
+    """The member events of the senders, as they were at the first of the events."""
+    member_type = names.find(tx, "m.room.member")
+    root = found[0].state if found else None
+    if root is None or member_type is None:
+        return []
+    members = state_trie.get_many(tx, root, [(member_type, user) for user in {stored.sender_nid for stored in found}])
+    return [renderer.state_event(stored) for stored in events.get_many(tx, sorted(members.values())).values()]

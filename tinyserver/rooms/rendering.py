@@ -1,0 +1,166 @@
+"""Events of the timeline and of the state in JSON, as one reader gets them.
+
+The text of an event without its `unsigned` part is made once and kept with the event for all readers.
+
+spec: client-server-api#room-event-format
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Protocol
+
+import orjson
+
+from tinyserver.protocol.client_events import (
+    client_event,
+    client_event_bytes,
+    federation_event,
+    unsigned_data,
+    with_unsigned,
+)
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.filters import Projection
+from tinyserver.rooms.visibility import Sight
+from tinyserver.storage import events
+from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.storage.transaction import ReadTransaction
+
+
+class EventFormat(Protocol):
+    """In which form a reader wants events (a part of filters)."""
+
+    @property
+    def federation_format(self) -> bool:
+        """Whether as they came over federation."""
+
+    @property
+    def projection(self) -> Projection | None:
+        """The parts of events that are wanted, or None: all."""
+
+    @property
+    def whole_events(self) -> bool:
+        """Whether neither applies, so that the cached text will do."""
+
+
+class _ClientFormat:
+    """Whole events in the client format."""
+
+    federation_format = False
+    projection = None
+    whole_events = True
+
+
+CLIENT_FORMAT: Final[EventFormat] = _ClientFormat()
+
+
+def event_text(stored: StoredEvent) -> bytes:
+    """The JSON of an event without `unsigned` and `room_id`, shared by all readers."""
+    text = stored.client_bytes
+    if text is None:
+        text = stored.client_bytes = client_event_bytes(stored.event, room_id=False)
+    return text
+
+
+class EventRenderer:
+    """Renders events for one reader, within one transaction.
+
+    Args:
+        now_ms: the time, for `age`.
+        device: nid of the reader's device, which gets its transaction IDs back.
+        event_format: the form that the reader wants.
+        room_id: the room of all the events, if it is to be in them.
+    """
+
+    __slots__ = ("_device", "_format", "_now_ms", "_room_id", "_room_part", "_tx")
+
+    def __init__(
+        self,
+        tx: ReadTransaction,
+        now_ms: int,
+        device: int | None,
+        event_format: EventFormat = CLIENT_FORMAT,
+        room_id: str | None = None,
+    ) -> None:
+        self._tx = tx
+        self._now_ms = now_ms
+        self._device = device
+        self._format = event_format
+        self._room_id = room_id
+        self._room_part = b"" if room_id is None else b',"room_id":' + orjson.dumps(room_id)
+
+    def timeline_event(self, stored: StoredEvent, membership: str, sight: Sight | None) -> bytes:
+        """An event of the timeline.
+
+        Args:
+            membership: the reader's at the event.
+            sight: what the reader sees, where that is not everything.
+        """
+        event = stored.event if sight is None else sight.event_for(stored)
+        if stored.replaces is None and stored.redacted_by is None and self._format.whole_events:
+            text = event_text(stored) if event is stored.event else client_event_bytes(event, room_id=False)
+            age = self._now_ms - stored.event.origin_server_ts
+            text = b'%b%b,"unsigned":{"age":%d,"membership":"%b"' % (
+                text[:-1],
+                self._room_part,
+                age,
+                membership.encode(),
+            )
+            if self._is_own(stored):
+                text += b',"transaction_id":' + orjson.dumps(stored.txn_id)
+            return text + b"}}"
+        return self._finish(stored, event, self._unsigned(stored, membership, sight))
+
+    def state_event(self, stored: StoredEvent) -> bytes:
+        """An event of the state."""
+        age = self._now_ms - stored.event.origin_server_ts
+        if stored.redacted_by is None and self._format.whole_events:
+            return b'%b%b,"unsigned":{"age":%d}}' % (event_text(stored)[:-1], self._room_part, age)
+        unsigned = unsigned_data(age=age, redacted_because=self._redaction(stored))
+        return self._finish(stored, stored.event, unsigned)
+
+    def _is_own(self, stored: StoredEvent) -> bool:
+        return stored.txn_id is not None and stored.device is not None and stored.device == self._device
+
+    def _unsigned(self, stored: StoredEvent, membership: str, sight: Sight | None) -> dict[str, Any]:
+        data = unsigned_data(
+            age=self._now_ms - stored.event.origin_server_ts,
+            membership=membership,
+            transaction_id=stored.txn_id if self._is_own(stored) else None,
+            redacted_because=self._redaction(stored),
+        )
+        if stored.replaces is not None:
+            replaced = events.get(self._tx, stored.replaces)
+            data["replaces_state"] = replaced.event_id
+            if sight is None or sight.sees(replaced):
+                shown = replaced.event if sight is None else sight.event_for(replaced)
+                data["prev_content"] = shown.content
+                data["prev_sender"] = shown.sender
+        return data
+
+    def _redaction(self, stored: StoredEvent) -> dict[str, Any] | None:
+        if stored.redacted_by is None:
+            return None
+        redaction = events.get(self._tx, stored.redacted_by)
+        return client_event(redaction.event, room_id=self._room_id is not None)
+
+    def _finish(self, stored: StoredEvent, event: Event, unsigned: dict[str, Any]) -> bytes:
+        wanted = self._format
+        if wanted.whole_events:
+            text = event_text(stored) if event is stored.event else client_event_bytes(event, room_id=False)
+            return with_unsigned(text[:-1] + self._room_part + b"}" if self._room_part else text, unsigned)
+        if wanted.federation_format:
+            rendered = federation_event(event, unsigned=unsigned)
+        else:
+            rendered = client_event(event, room_id=self._room_id is not None, unsigned=unsigned)
+        if wanted.projection is not None:
+            rendered = wanted.projection.apply(rendered)
+        return json_text(rendered)
+
+
+def json_text(value: Any) -> bytes:
+    """JSON in UTF-8. Old room versions have integers of more than 64 bits, which need the slower way."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
