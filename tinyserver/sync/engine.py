@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
-
+from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
 from tinyserver.rooms.tokens import Point
 from tinyserver.storage import account_data, events, memberships, names
@@ -335,9 +334,5 @@ def _as_of(tx: ReadTransaction, row: MembershipRow, position: int) -> Membership
 
 def _ignored_by(tx: ReadTransaction, user: int) -> frozenset[str]:
     """The users whom a user ignores. spec: client-server-api#ignoring-users"""
-    content = account_data.get(tx, user, None, "m.ignored_user_list")
-    value = None if content is None else orjson.loads(content)
-    ignored = value.get("ignored_users") if isinstance(value, dict) else None
-    if not isinstance(ignored, dict):
-        return frozenset()
-    return frozenset(ignored) - {names.text(tx, user)}
+    content = account_data.get(tx, user, None, IGNORED_USER_LIST)
+    return frozenset() if content is None else frozenset(ignored_user_ids(content)) - {names.text(tx, user)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from tinyserver.storage import account_data, events, names, rooms
+from tinyserver.rooms.visibility import ALWAYS, NEVER, Sight
+from tinyserver.storage import account_data, events, graph, names, rooms
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.memberships import MembershipRow
@@ -14,14 +15,11 @@ from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.room_states import member_events, state_changes, whole_state
 from tinyserver.sync.sent_members import DeviceMembers
-from tinyserver.sync.sight import Sight
 from tinyserver.sync.sources import Sources, UnreadByThread
 from tinyserver.sync.summary import Summary, concerns_summary, summarise
 from tinyserver.sync.updates import RoomUpdate
 from tinyserver.sync.windows import SharedWindows, Wanted, Window, open_window, window_of
 
-ALWAYS = 2**62
-"""A place after all others."""
 _MAX_MEMBERSHIP_CHANGES = 200
 """How many changes of a user's own membership are followed back."""
 
@@ -90,8 +88,15 @@ class RoomReader:
         return update
 
     def newly_joined(self, row: MembershipRow) -> RoomUpdate | None:
-        """A room that the reader has joined: whole, but without events that they got when they were in it before."""
-        return self.whole(row.room, self._end_of_stay(events.get(self.tx, row.event)), 0, None)
+        """A room that the reader has joined: whole, but without events that they got when they were in it before.
+
+        Not every device was there then, so that the timeline is called limited where it does not begin with the room.
+        """
+        last_seen = self._end_of_stay(events.get(self.tx, row.event))
+        update = self.whole(row.room, last_seen, 0, None)
+        if update is not None and last_seen is not None:
+            update.window = update.window.as_limited()
+        return update
 
     def _add_unstored(self, update: RoomUpdate, since: int) -> None:
         ephemeral = self.request.filters.room_ephemeral
@@ -129,7 +134,7 @@ class RoomReader:
         """The reader was not in the room lately: all that they get is what became of their invite, knock or ban."""
         wanted = self._filter_wanted(room_id)
         shown = [last] if wanted is None or wanted(last) else []
-        sight = Sight(self.tx, self.request.reader.user, self.request.reader.user_id, 0)
+        sight = Sight(self.tx, self.request.reader.user, self.request.reader.user_id, NEVER)
         window = window_of(self.tx, shown, 0, 0)
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
         if self.request.at_end or not shown:
@@ -149,18 +154,14 @@ class RoomReader:
         wanted = self._personal_wanted(room_id, sight)
         window = open_window(self.tx, room, after, end, filters.timeline_limit, wanted)
         if last.place is not None and last.place > end:
-            window = Window(
-                [*window.events, last],
-                limited=window.limited,
-                start=window.start,
-                root_before=window.root_before,
-                root_after=window.root_after,
-            )
+            window = window.followed_by(last)
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
         if whole:
             update.state = self._whole_state(room, window, None)
         else:
             update.state = self._changed_state(room, window, None)
+        if self.request.at_end and last.place != end:
+            update.state = [*update.state, last]
         return update
 
     def _end_of_stay(self, member: StoredEvent) -> int | None:
@@ -215,7 +216,16 @@ class RoomReader:
             return lambda stored: False
         if matcher.lets_all_through and not matcher.asks_for_relations:
             return None
-        return lambda stored: matcher.matches(stored.event.type, stored.event.sender, stored.event.content)
+
+        def wanted(stored: StoredEvent) -> bool:
+            event = stored.event
+            if not matcher.matches(event.type, event.sender, event.content):
+                return False
+            return not matcher.asks_for_relations or matcher.matches_relations(
+                graph.children(self.tx, stored.room, stored.event_id)
+            )
+
+        return wanted
 
     def _personal_wanted(self, room_id: str, sight: Sight) -> Wanted:
         by_filter = self._filter_wanted(room_id)

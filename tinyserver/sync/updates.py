@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyserver.rooms.tokens import Point
+from tinyserver.rooms.visibility import Sight
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.stored_event import StoredEvent
-from tinyserver.sync.sight import Sight
 from tinyserver.sync.sources import DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.windows import Window

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tinyserver.rooms.rendering import EventRenderer, json_text
 from tinyserver.rooms.tokens import Point, pagination_token
 from tinyserver.storage import names
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.transaction import ReadTransaction
-from tinyserver.sync.rendering import EventRenderer, json_text
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.sources import DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary

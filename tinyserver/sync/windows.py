@@ -70,6 +70,22 @@ class Window:
         """The timeline in JSON for those who were joined at every event, and when it was made (ms)."""
         self._replaced_first: dict[StateKey, int | None] | None = None
 
+    def as_limited(self) -> Window:
+        """The same, with more before it."""
+        return Window(
+            self.events, limited=True, start=self.start, root_before=self.root_before, root_after=self.root_after
+        )
+
+    def followed_by(self, last: StoredEvent) -> Window:
+        """The same with one more event, which does not touch the state that the window ends with."""
+        return Window(
+            [*self.events, last],
+            limited=self.limited,
+            start=self.start,
+            root_before=self.root_before,
+            root_after=self.root_after,
+        )
+
     @property
     def replaced_first(self) -> dict[StateKey, int | None]:
         """The state keys that the events set, each with the nid of what the first of these events replaced."""
