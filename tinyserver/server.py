@@ -185,7 +185,7 @@ class Server:
     def local_app(self) -> AsgiApp:
         """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
         router = Router()
-        router.add(LocalApi(self.registration))
+        router.add(LocalApi(self.registration, self.registration_tokens))
         return build_app(router, self.authenticator, self.limiter)
 
     async def start(self) -> None:

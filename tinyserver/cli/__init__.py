@@ -16,6 +16,7 @@ from tinyserver.data_directory import DataDirectoryError
 COMMANDS = {
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "serve": ("tinyserver.cli.serve", "run the server"),
+    "token": ("tinyserver.cli.token", "make registration tokens, with which people register"),
     "user": ("tinyserver.cli.user", "make accounts"),
 }
 

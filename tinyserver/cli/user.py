@@ -5,22 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import http.client
-import json
-import socket
 import sys
 from pathlib import Path
 
 from tinyserver.api.admin.local import CREATE_USER
-from tinyserver.api.listeners import unix_socket_address
 from tinyserver.cli import CommandError
 from tinyserver.cli.config_file import config_file
+from tinyserver.cli.running_server import ask_running_server
 from tinyserver.config import Config, load_config
 from tinyserver.data_directory import DataDirectory
 from tinyserver.protocol.errors import MatrixError
 from tinyserver.server import Server
-
-_TIMEOUT = 60.0  # seconds; hashing a password takes its time on a small device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,23 +72,6 @@ async def _create_in_database(config: Config, name: str, password: str, *, admin
 
 def _create_in_running_server(data: DataDirectory, name: str, password: str, *, admin: bool) -> str:
     """Ask the server that has the data directory; it alone may write there."""
-    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT)
-    body = json.dumps({"name": name, "password": password, "admin": admin})
-    try:
-        with unix_socket_address(data.socket) as address:
-            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.settimeout(_TIMEOUT)
-            connection.sock.connect(address)
-        connection.request("POST", CREATE_USER, body)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CommandError(
-            f"a server is running on {data.path}, but does not answer at {data.socket} ({error}). "
-            "If it is just starting or stopping, try again; otherwise run this command as the server's user."
-        ) from error
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        raise MatrixError(answer.get("error"))
+    body = {"name": name, "password": password, "admin": admin}
+    answer = ask_running_server(data, "POST", CREATE_USER, body)
     return str(answer["user_id"])
