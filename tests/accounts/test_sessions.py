@@ -76,6 +76,9 @@ async def test_locked(world: World) -> None:
     identifier = {"type": "m.id.user", "user": "alice"}
     with pytest.raises(UserLocked):
         await world.login.with_password(identifier, "secret", NewSession(None, None, False, ORIGIN))
+    disguised = CallFrom(scope={"path": "/_matrix/client/v3/user/@alice:tiny.test/account_data/logout"})
+    with pytest.raises(UserLocked):
+        await world.authenticator.authenticate(tokens.access_token, disguised)
     logout = CallFrom(scope={"path": "/_matrix/client/v3/logout"})
     assert (await world.authenticator.authenticate(tokens.access_token, logout)).user_id == made.user_id
 

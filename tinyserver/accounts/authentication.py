@@ -25,8 +25,7 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 log = logging.getLogger(__name__)
 
 _MAX_CACHED = 5000
-_LOGOUT = "/logout"
-_LOGOUT_ALL = "/logout/all"
+_LOGOUTS = frozenset(f"/_matrix/client/{version}/logout{every}" for version in ("v3", "r0") for every in ("", "/all"))
 
 
 class IncomingCall(Protocol):
@@ -110,7 +109,7 @@ class TokenAuthenticator:
         now = self._clock.now_ms()
         if entry.expires is not None and entry.expires <= now:
             raise UnknownToken("The access token has expired. Refresh it or log in again.", soft_logout=True)
-        if entry.is_locked and not call.scope["path"].endswith((_LOGOUT, _LOGOUT_ALL)):
+        if entry.is_locked and call.scope["path"] not in _LOGOUTS:
             raise UserLocked
         requester = entry.requester
         if requester.device_nid is not None:
