@@ -17,8 +17,7 @@ def known_room(tx: ReadTransaction, room_id: str) -> RoomRow:
         InvalidParam: that is no room ID.
         NotFound: this server knows nothing of the room.
     """
-    if not is_valid_room_id(room_id):
-        raise InvalidParam(f"{room_id[:100]!r} is not a room ID")
+    _check_room_id(room_id)
     room = rooms.find(tx, room_id)
     if room is None or not room.state:
         raise NotFound(f"This server does not know the room {room_id}")
@@ -29,12 +28,19 @@ def room_of_member(tx: ReadTransaction, room_id: str, user_id: str) -> RoomRow:
     """A room that the user is in.
 
     Raises:
+        InvalidParam: that is no room ID.
         Forbidden: the user is not in it (whether or not it exists is nobody's business).
     """
+    _check_room_id(room_id)
     room = rooms.find(tx, room_id)
     if room is None or membership_of(tx, room, user_id) is not Membership.JOIN:
         raise Forbidden(f"You are not in the room {room_id[:255]}")
     return room
+
+
+def _check_room_id(room_id: str) -> None:
+    if not is_valid_room_id(room_id):
+        raise InvalidParam(f"{room_id[:100]!r} is not a room ID")
 
 
 def membership_of(tx: ReadTransaction, room: RoomRow, user_id: str) -> Membership | None:

@@ -16,7 +16,7 @@ from tinyserver.protocol.errors import (
     ServerNotTrusted,
     TooLarge,
 )
-from tinyserver.protocol.identifiers import InvalidIdentifier, parse_room_alias
+from tinyserver.protocol.identifiers import is_valid_room_alias
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version
 from tinyserver.rooms.access import check_user_id
 from tinyserver.rooms.drafts import EventDraft
@@ -114,11 +114,12 @@ class RoomCreation:
             UnsupportedRoomVersion: there is no such room version.
             RoomInUse: the alias is taken.
             InvalidRoomState: the events asked for cannot be sent in their order.
+            Forbidden, InviteBlocked: somebody cannot be invited; nothing is made then.
             InvalidParam, BadJson, TooLarge: something asked for is malformed.
 
         spec: client-server-api#creation
         """
-        version = get_room_version(request.room_version or self._default_version)
+        version = get_room_version(self._default_version if request.room_version is None else request.room_version)
         alias = self._alias(request.alias_localpart)
         invitees = _invitees(request)
         if request.has_third_party_invites:
@@ -133,8 +134,11 @@ class RoomCreation:
                     raise RoomInUse(f"The alias {alias} is taken")
                 rooms.set_alias(tx, alias, room.nid, names.intern(tx, request.creator))
             for draft in self._drafts(request, alias):
+                if draft.type == "m.room.member":
+                    draft = self._membership.checks.checked(tx, rooms.get(tx, room.nid), draft)
                 self._send(tx, room, draft)
             for user_id in invitees:
+                self._membership.checks.check_invite(tx, room, user_id)
                 invite = member_draft(
                     tx,
                     sender=request.creator,
@@ -143,7 +147,6 @@ class RoomCreation:
                     with_profile=True,
                     is_direct=request.is_direct or None,
                 )
-                self._membership.check_reachable(user_id)
                 self._send(tx, room, invite)
             if request.is_public:
                 rooms.set_public(tx, room.nid, True)
@@ -151,15 +154,36 @@ class RoomCreation:
 
         return await self._db.write(step)
 
-    def begin_replacement(
-        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: dict[str, Any]
+    def new_room_id(self, version: RoomVersion) -> str | None:
+        """An ID for a new room, or None where the room version takes it from the create event."""
+        if version.room_id_is_create_hash:
+            return None
+        return f"!{secrets.token_urlsafe(_ROOM_ID_BYTES)}:{self._server_name}"
+
+    def begin(
+        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: Mapping[str, Any], room_id: str | None
     ) -> RoomRow:
-        """Make the room that replaces another one: its create event and its creator's join.
+        """Make a room of two events: the create event and its creator's join.
 
         Args:
-            content: of the create event, without the keys that the server sets.
+            content: of the create event; the keys that belong to the server are set here.
+            room_id: from `new_room_id`.
+
+        Raises:
+            InvalidRoomState, BadJson, TooLarge: the content is refused.
         """
-        return self._create_and_join(tx, version, creator, content)
+        content = {**content, "room_version": version.identifier}
+        content.pop("creator", None)
+        if version.creator_in_content:
+            content["creator"] = creator
+        draft = EventDraft("m.room.create", creator, content, state_key="")
+        try:
+            room = self._pipeline.create_room(tx, version, draft, room_id)
+        except AuthError as error:
+            raise InvalidRoomState(f"The room cannot be made like this: {error.message}") from error
+        join = member_draft(tx, sender=creator, target=creator, membership="join", with_profile=True)
+        self._send(tx, room, join)
+        return room
 
     def _begin(self, tx: WriteTransaction, version: RoomVersion, request: RoomRequest, invitees: list[str]) -> RoomRow:
         content = dict(request.creation_content)
@@ -169,29 +193,10 @@ class RoomCreation:
             if not isinstance(named, list):
                 raise BadJson("additional_creators must be a list of user IDs")
             content["additional_creators"] = [*named, *(user for user in invitees if user not in named)]
-        room = self._create_and_join(tx, version, request.creator, content)
+        room = self.begin(tx, version, request.creator, content, self.new_room_id(version))
         levels = default_power_levels(version, request.creator, invitees if trusted else [])
         levels.update(request.power_level_content_override)
         self._send(tx, room, EventDraft("m.room.power_levels", request.creator, levels, state_key=""))
-        return room
-
-    def _create_and_join(
-        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: dict[str, Any]
-    ) -> RoomRow:
-        content.pop("creator", None)
-        content["room_version"] = version.identifier
-        if version.creator_in_content:
-            content["creator"] = creator
-        room_id = None
-        if not version.room_id_is_create_hash:
-            room_id = f"!{secrets.token_urlsafe(_ROOM_ID_BYTES)}:{self._server_name}"
-        draft = EventDraft("m.room.create", creator, content, state_key="")
-        try:
-            room = self._pipeline.create_room(tx, version, draft, room_id)
-        except AuthError as error:
-            raise InvalidRoomState(f"The room cannot be made like this: {error.message}") from error
-        join = member_draft(tx, sender=creator, target=creator, membership="join", with_profile=True)
-        self._send(tx, room, join)
         return room
 
     def _drafts(self, request: RoomRequest, alias: str | None) -> list[EventDraft]:
@@ -225,10 +230,8 @@ class RoomCreation:
         if localpart is None:
             return None
         alias = f"#{localpart}:{self._server_name}"
-        try:
-            parse_room_alias(alias)
-        except InvalidIdentifier as error:
-            raise InvalidParam(f"{localpart[:100]!r} cannot be part of a room alias: {error}") from error
+        if ":" in localpart or not is_valid_room_alias(alias):
+            raise InvalidParam(f"{localpart[:100]!r} cannot be the local part of a room alias on this server")
         return alias
 
 

@@ -26,7 +26,7 @@ def remove_guests(tx: WriteTransaction, pipeline: EventPipeline, room: RoomRow) 
     """
     if guests_may_join(tx, room.state):
         return
-    for kind in (Membership.JOIN, Membership.INVITE):
+    for kind in (Membership.JOIN, Membership.INVITE, Membership.KNOCK):
         for user in memberships.local_members(tx, room.nid, kind):
             account = accounts.get(tx, user)
             if account is not None and account.is_guest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -11,7 +12,6 @@ from tinyserver.storage import names, profiles
 from tinyserver.storage.transaction import ReadTransaction
 
 _PROFILE_KEYS = ("displayname", "avatar_url")
-_MAX_REASON_CHARACTERS = 4096
 
 
 def profile_of(tx: ReadTransaction, user_id: str) -> dict[str, Any]:
@@ -43,6 +43,23 @@ def member_draft(
     content: dict[str, Any] = profile_of(tx, target) if with_profile else {}
     content["membership"] = membership
     if reason is not None:
-        content["reason"] = reason[:_MAX_REASON_CHARACTERS]
+        content["reason"] = reason
     content.update({key: value for key, value in more.items() if value is not None})
     return EventDraft("m.room.member", sender, content, state_key=target)
+
+
+_OF_ONE_EVENT = frozenset(
+    {*_PROFILE_KEYS, "reason", "is_direct", "third_party_invite", "join_authorised_via_users_server"}
+)
+
+
+def with_fresh_profile(tx: ReadTransaction, user_id: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a join with the user's present profile.
+
+    What belongs to the event of the past alone is left out: above all who vouched for a restricted join, whose server
+    would have to sign the copy too.
+
+    spec: client-server-api#mroommember
+    """
+    kept = {key: value for key, value in content.items() if key not in _OF_ONE_EVENT}
+    return {**kept, **profile_of(tx, user_id)}

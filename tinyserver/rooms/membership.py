@@ -6,17 +6,18 @@ spec: client-server-api#room-membership
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from tinyserver.protocol.errors import Forbidden, GuestAccessForbidden, NotFound, Unknown
-from tinyserver.protocol.identifiers import domain_of
-from tinyserver.rooms.access import check_user_id, known_room, membership_of
+from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound, Unknown
+from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id
+from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
 from tinyserver.rooms.drafts import EventDraft
-from tinyserver.rooms.guests import guests_may_join
-from tinyserver.rooms.member_events import member_draft
+from tinyserver.rooms.member_checks import MemberChecks
+from tinyserver.rooms.member_events import member_draft, with_fresh_profile
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
-from tinyserver.rooms.restricted import authorising_user
+from tinyserver.rooms.third_party_joins import accept_third_party_invite
 from tinyserver.storage import memberships, names, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
@@ -45,6 +46,9 @@ class RoomMembership:
         pipeline: makes member events.
         server_name: this server.
         remote: rooms elsewhere, or None without federation.
+
+    Attributes:
+        checks: what every member event of a local user has to pass, whoever sends it.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class RoomMembership:
         self._pipeline = pipeline
         self._server_name = server_name
         self._remote = remote
+        self.checks = MemberChecks(server_name, federates=remote is not None)
 
     # -- coming ----------------------------------------------------------------------------------
 
@@ -82,52 +87,29 @@ class RoomMembership:
             GuestAccessForbidden: guests may not join.
         """
         room_id, servers = await self._resolve(room_id_or_alias)
-        more = {"third_party_invite": {"signed": third_party_signed}} if third_party_signed else {}
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
             if room is None or not self._is_resident(tx, room):
                 return False
-            self._join_here(tx, room, user_id, reason, is_guest, more)
+            if membership_of(tx, room, user_id) is Membership.JOIN:
+                return True
+            if third_party_signed is not None:
+                accept_third_party_invite(tx, self._pipeline, room, user_id, third_party_signed, self._server_name)
+            join = member_draft(tx, sender=user_id, target=user_id, membership="join", reason=reason)
+            self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, join, is_guest=is_guest))
+            carry_settings(tx, room, user_id)
             return True
 
         if await self._db.write(step):
             return room_id
         if self._remote is None:
             raise NotFound(f"This server does not know the room {room_id}")
-        content = {**more} if reason is None else {**more, "reason": reason}
+        content: dict[str, Any] = {} if reason is None else {"reason": reason}
+        if third_party_signed is not None:
+            content["third_party_invite"] = {"signed": third_party_signed}
         await self._remote.join(user_id, room_id, [*via, *servers], content)
         return room_id
-
-    def _join_here(
-        self,
-        tx: WriteTransaction,
-        room: RoomRow,
-        user_id: str,
-        reason: str | None,
-        is_guest: bool,
-        more: dict[str, Any],
-    ) -> None:
-        before = membership_of(tx, room, user_id)
-        if before is Membership.JOIN:
-            return
-        if is_guest and not guests_may_join(tx, room.state):
-            raise GuestAccessForbidden("Guests cannot join this room")
-        authoriser = None
-        if before is not Membership.INVITE:
-            authoriser = authorising_user(tx, room, user_id, self._server_name)
-        draft = member_draft(
-            tx,
-            sender=user_id,
-            target=user_id,
-            membership="join",
-            reason=reason,
-            with_profile=True,
-            join_authorised_via_users_server=authoriser,
-            **more,
-        )
-        self._pipeline.send(tx, room.nid, draft)
-        carry_settings(tx, room, user_id)
 
     async def knock(
         self, user_id: str, room_id_or_alias: str, *, via: Sequence[str] = (), reason: str | None = None
@@ -147,10 +129,8 @@ class RoomMembership:
             room = rooms.find(tx, room_id)
             if room is None or not self._is_resident(tx, room):
                 return False
-            draft = member_draft(
-                tx, sender=user_id, target=user_id, membership="knock", reason=reason, with_profile=True
-            )
-            self._pipeline.send(tx, room.nid, draft)
+            draft = member_draft(tx, sender=user_id, target=user_id, membership="knock", reason=reason)
+            self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, draft))
             return True
 
         if await self._db.write(step):
@@ -164,30 +144,17 @@ class RoomMembership:
         """Invite somebody.
 
         Raises:
-            Forbidden: the sender may not, or the target is in the room or banned.
+            Forbidden: the sender may not, the target is in the room or banned, or cannot be reached.
+            InviteBlocked: the target wants no invites.
         """
         check_user_id(target)
-        self.check_reachable(target)
 
         def step(tx: WriteTransaction) -> None:
-            room = known_room(tx, room_id)
-            if membership_of(tx, room, target) is Membership.JOIN:
-                raise Forbidden(f"{target} is already in the room")
-            draft = member_draft(
-                tx, sender=sender, target=target, membership="invite", reason=reason, with_profile=True
-            )
-            self._pipeline.send(tx, room.nid, draft)
+            room = room_of_member(tx, room_id, sender)
+            draft = member_draft(tx, sender=sender, target=target, membership="invite", reason=reason)
+            self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, draft))
 
         await self._db.write(step)
-
-    def check_reachable(self, user_id: str) -> None:
-        """Whether an invite can get to somebody.
-
-        Raises:
-            Forbidden: the user is of another server, and this one talks to no other.
-        """
-        if self._remote is None and domain_of(user_id) != self._server_name:
-            raise Forbidden(f"{user_id} is on another server, and this server does not talk to others")
 
     # -- going -----------------------------------------------------------------------------------
 
@@ -221,7 +188,8 @@ class RoomMembership:
             return [rooms.get(tx, row.room).room_id for row in rows]
 
         for room_id in await self._db.read(rooms_left):
-            await self.leave(user_id, room_id)
+            with suppress(Forbidden):  # somebody else has removed the user meanwhile
+                await self.leave(user_id, room_id)
 
     async def kick(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
         """Remove somebody from a room, take back an invite or refuse a knock.
@@ -261,9 +229,7 @@ class RoomMembership:
         check_user_id(target)
 
         def step(tx: WriteTransaction) -> None:
-            room = known_room(tx, room_id)
-            if membership_of(tx, room, sender) is not Membership.JOIN:
-                raise Forbidden("You are not in this room")
+            room = room_of_member(tx, room_id, sender)
             if allowed is not None and membership_of(tx, room, target) not in allowed:
                 raise Forbidden(f"{target} is {otherwise}")
             draft = member_draft(tx, sender=sender, target=target, membership=membership, reason=reason)
@@ -314,18 +280,12 @@ class RoomMembership:
             current = room_state.event_at(tx, room.state, "m.room.member", user_id)
             if current is None or current.event.membership != "join":
                 continue
-            fresh = member_draft(tx, sender=user_id, target=user_id, membership="join", with_profile=True)
-            kept = {
-                key: value for key, value in current.event.content.items() if key not in ("displayname", "avatar_url")
-            }
-            content = {**kept, **fresh.content}
-            content.pop("reason", None)
+            content = with_fresh_profile(tx, user_id, current.event.content)
             if content == current.event.content:
                 continue
-            try:
+            # A room that no longer lets its members speak keeps the old name.
+            with suppress(MatrixError):
                 self._pipeline.send(tx, room_nid, EventDraft("m.room.member", user_id, content, state_key=user_id))
-            except Forbidden:
-                continue  # a room that no longer lets its members speak keeps the old name
 
     async def joined_rooms(self, user_id: str) -> list[str]:
         """The IDs of the rooms that a local user is in."""
@@ -340,8 +300,10 @@ class RoomMembership:
     # -- finding ---------------------------------------------------------------------------------
 
     async def _resolve(self, room_id_or_alias: str) -> tuple[str, list[str]]:
-        if not room_id_or_alias.startswith("#"):
+        if is_valid_room_id(room_id_or_alias):
             return room_id_or_alias, []
+        if not is_valid_room_alias(room_id_or_alias):
+            raise InvalidParam(f"{room_id_or_alias[:100]!r} is neither a room ID nor a room alias")
         room_id = self._db.glance(lambda tx: _room_of_alias(tx, room_id_or_alias))
         if room_id is not None:
             return room_id, []
@@ -351,7 +313,7 @@ class RoomMembership:
 
     def _is_resident(self, tx: ReadTransaction, room: RoomRow) -> bool:
         """Whether this server can admit people by itself: it is in the room, or nobody else is."""
-        return memberships.any_local_member(tx, room.nid) or room.joined == 0
+        return bool(room.state) and (memberships.any_local_member(tx, room.nid) or room.joined == 0)
 
 
 _ROOMS_PER_STEP = 20

@@ -13,7 +13,7 @@ What the pipeline needs from other servers (keys, missing events) it asks throug
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
@@ -118,9 +118,11 @@ class EventPipeline:
             BadJson, TooLarge: the content cannot be stored as an event.
             AuthError: the create event breaks the room version's rules.
         """
-        event = self._signer.make(
-            draft, version, room_id=room_id, parents=(), auth_events=(), now_ms=self._clock.now_ms()
-        )
+        event = self._make(draft, version, room_id, (), ())
+        while rooms.find(tx, event.room_id) is not None:
+            # Two rooms of one creator that are alike to the millisecond would be one room.
+            draft = replace(draft, origin_server_ts=event.origin_server_ts + 1)
+            event = self._make(draft, version, room_id, (), ())
         check_auth(event, {})
         room = rooms.create(tx, event.room_id, version)
         self._appender.append(tx, room, Admission(event, state_trie.EMPTY, ()))
@@ -129,7 +131,8 @@ class EventPipeline:
     def send(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> StoredEvent:
         """Send a local user's event into a room.
 
-        A draft whose transaction ID the device has used before gives back the event of then.
+        A draft whose transaction ID the device has used before, in this room for this type, gives back the event of
+        then.
 
         Args:
             room_nid: the room, which has a create event.
@@ -138,15 +141,15 @@ class EventPipeline:
             AuthError (a Forbidden): the room's rules refuse it.
             BadJson, TooLarge: it cannot be an event of this room version.
         """
-        if draft.device is not None and draft.txn_id is not None:
-            known = events.of_transaction(tx, draft.device, draft.txn_id)
-            if known is not None:
-                return known
+        known = self.sent_before(tx, room_nid, draft)
+        if known is not None:
+            return known
         room = rooms.get(tx, room_nid)
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
         state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
         parents = events.get_many(tx, room.extremities).values()
-        event = self._make(draft, room, parents, [stored for key, stored in state.items() if key in keys])
+        auth_events = [stored for key, stored in state.items() if key in keys]
+        event = self._make(draft, room.version, room.room_id, parents, auth_events)
         check_auth(event, {key: stored.event for key, stored in state.items()})
         admission = Admission(
             event,
@@ -157,20 +160,38 @@ class EventPipeline:
         )
         return self._appender.append(tx, room, admission)
 
-    def _make(self, draft: EventDraft, room: RoomRow, parents: Any, auth_events: Sequence[StoredEvent]) -> Event:
+    @staticmethod
+    def sent_before(tx: ReadTransaction, room_nid: int, draft: EventDraft) -> StoredEvent | None:
+        """The event that the same request has made before, by its transaction ID, or None.
+
+        Redactions of different events are different requests, whatever their transaction IDs.
+
+        spec: client-server-api#transaction-identifiers
+        """
+        if draft.device is None or draft.txn_id is None:
+            return None
+        sent = events.of_transaction(tx, draft.device, draft.txn_id, room_nid, draft.type)
+        return next((stored for stored in sent if draft.redacts in (None, stored.event.redacts)), None)
+
+    def _make(
+        self,
+        draft: EventDraft,
+        version: RoomVersion,
+        room_id: str | None,
+        parents: Iterable[StoredEvent],
+        auth_events: Iterable[StoredEvent],
+    ) -> Event:
         try:
             return self._signer.make(
                 draft,
-                room.version,
-                room_id=room.room_id,
+                version,
+                room_id=room_id,
                 parents=parents,
                 auth_events=auth_events,
                 now_ms=self._clock.now_ms(),
             )
         except CanonicalJsonError as error:
-            raise BadJson(
-                f"The content cannot be sent in a room of version {room.version.identifier}: {error}"
-            ) from error
+            raise BadJson(f"The content cannot be sent in a room of version {version.identifier}: {error}") from error
 
     # -- events from other servers ---------------------------------------------------------------
 

@@ -33,7 +33,9 @@ def allowed_rooms(tx: ReadTransaction, root: int) -> Iterator[str]:
 def is_restricted(tx: ReadTransaction, room: RoomRow) -> bool:
     """Whether the room's join rule refers to other rooms, in a room version that knows such rules."""
     rule = room_state.content_at(tx, room.state, "m.room.join_rules").get("join_rule")
-    return room.version.restricted and rule in _RESTRICTED
+    if rule == "restricted":
+        return room.version.restricted
+    return rule == "knock_restricted" and room.version.knock_restricted
 
 
 def authorising_user(tx: ReadTransaction, room: RoomRow, user_id: str, server_name: str) -> str | None:

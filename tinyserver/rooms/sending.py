@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyserver.protocol.errors import BadAlias, BadJson, Forbidden, InvalidParam, NotFound, TooLarge
-from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias
-from tinyserver.rooms.access import check_user_id, known_room, room_of_member
+from tinyserver.protocol import canonical_json
+from tinyserver.protocol.errors import BadJson, DuplicateAnnotation, Forbidden, InvalidParam, NotFound, TooLarge
+from tinyserver.protocol.identifiers import domain_of
+from tinyserver.protocol.relations import ANNOTATION, relation_of
+from tinyserver.rooms.access import known_room, room_of_member
+from tinyserver.rooms.canonical_aliases import check_aliases
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.guests import remove_guests
-from tinyserver.rooms.member_events import profile_of
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
-from tinyserver.storage import events, room_state, rooms
+from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.storage import events, graph, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
-from tinyserver.storage.transaction import WriteTransaction
+from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 _MAX_BYTES = 255
 _MAX_TXN_ID = 255
@@ -27,7 +31,7 @@ class Sending:
     Args:
         db: where rooms are stored.
         pipeline: makes events.
-        membership: knows who can be invited.
+        membership: knows what member events have to pass.
         server_name: this server.
     """
 
@@ -44,12 +48,14 @@ class Sending:
         event_type: str,
         content: dict[str, Any],
         *,
+        is_admin: bool = False,
         device: int | None = None,
         txn_id: str | None = None,
     ) -> str:
-        """Send a message event.
+        """Send a message event; a redaction among them goes the way of `redact`.
 
         Args:
+            is_admin: as for `redact`.
             device, txn_id: the same pair gives the same event, however often it is sent.
 
         Returns:
@@ -57,25 +63,49 @@ class Sending:
 
         Raises:
             Forbidden: the sender is not in the room or may not.
+            DuplicateAnnotation: the sender has annotated the event with this key before.
             BadJson, TooLarge, InvalidParam: the event is malformed.
 
         spec: client-server-api#sending-events-to-a-room
         """
+        if event_type == "m.room.redaction":
+            redacts = content.get("redacts")
+            if not isinstance(redacts, str):
+                raise BadJson("A redaction needs to say in redacts which event it is about")
+            return await self.redact(sender, room_id, redacts, content, is_admin=is_admin, device=device, txn_id=txn_id)
         check_txn_id(txn_id)
         _check_name(event_type, "event type")
-        redacts = None
-        if event_type == "m.room.redaction" and isinstance(content.get("redacts"), str):
-            redacts = content["redacts"]
-            content = {key: value for key, value in content.items() if key != "redacts"}
-        draft = EventDraft(event_type, sender, content, redacts=redacts, device=device, txn_id=txn_id)
+        draft = EventDraft(event_type, sender, content, device=device, txn_id=txn_id)
 
         def step(tx: WriteTransaction) -> str:
-            return self._pipeline.send(tx, known_room(tx, room_id).nid, draft).event_id
+            known = self._sent_before(tx, room_id, draft)
+            if known is not None:
+                return known
+            room = room_of_member(tx, room_id, sender)
+            _check_annotation(tx, room, draft)
+            return self._pipeline.send(tx, room.nid, draft).event_id
 
         return await self._db.write(step)
 
-    async def state(self, sender: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]) -> str:
+    def _sent_before(self, tx: WriteTransaction, room_id: str, draft: EventDraft) -> str | None:
+        """A request that is sent again gets the same answer, also when it would not be allowed any more."""
+        room = rooms.find(tx, room_id)
+        known = None if room is None else self._pipeline.sent_before(tx, room.nid, draft)
+        return None if known is None else known.event_id
+
+    async def state(
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        state_key: str,
+        content: dict[str, Any],
+        *,
+        is_guest: bool = False,
+    ) -> str:
         """Set a state event. Setting what is set already sends nothing.
+
+        Member events pass the checks that the membership endpoints make.
 
         Returns:
             The event ID.
@@ -89,35 +119,34 @@ class Sending:
         """
         _check_name(event_type, "event type")
         _check_name(state_key, "state key")
-        if event_type == "m.room.member":
-            self._check_member(state_key, content)
+        draft = EventDraft(event_type, sender, content, state_key=state_key)
 
         def step(tx: WriteTransaction) -> str:
-            room = known_room(tx, room_id)
+            if event_type == "m.room.member":
+                return self._member(tx, known_room(tx, room_id), draft, is_guest)
+            room = room_of_member(tx, room_id, sender)
             current = room_state.event_at(tx, room.state, event_type, state_key)
-            if current is not None and current.event.sender == sender and current.event.content == content:
-                room_of_member(tx, room_id, sender)
+            if current is not None and _says_the_same(current, draft):
                 return current.event_id
             if event_type == "m.room.canonical_alias":
-                before = {} if current is None else current.event.content
-                _check_aliases(tx, room, before, content, self._server_name)
-            filled = content
-            if event_type == "m.room.member" and content["membership"] in ("join", "invite", "knock"):
-                filled = {**profile_of(tx, state_key), **content}
-            stored = self._pipeline.send(tx, room.nid, EventDraft(event_type, sender, filled, state_key=state_key))
+                check_aliases(tx, room, {} if current is None else current.event.content, content, self._server_name)
+            stored = self._pipeline.send(tx, room.nid, draft)
             if event_type == "m.room.guest_access":
                 remove_guests(tx, self._pipeline, rooms.get(tx, room.nid))
             return stored.event_id
 
         return await self._db.write(step)
 
-    def _check_member(self, user_id: str, content: dict[str, Any]) -> None:
-        check_user_id(user_id)
-        membership = content.get("membership")
-        if membership not in ("join", "invite", "leave", "ban", "knock"):
-            raise BadJson("A member event needs a membership: join, invite, leave, ban or knock")
-        if membership == "invite":
-            self._membership.check_reachable(user_id)
+    def _member(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft, is_guest: bool) -> str:
+        checked = self._membership.checks.checked(tx, room, draft, is_guest=is_guest)
+        current = room_state.event_at(tx, room.state, "m.room.member", draft.state_key or "")
+        if current is not None and _says_the_same(current, checked):
+            return current.event_id
+        was_in = current is not None and current.event.membership == "join"
+        stored = self._pipeline.send(tx, room.nid, checked)
+        if stored.event.membership == "join" and not was_in:
+            carry_settings(tx, room, draft.sender)
+        return stored.event_id
 
     async def redact(
         self,
@@ -158,21 +187,25 @@ class Sending:
         )
 
         def step(tx: WriteTransaction) -> str:
-            if device is not None and txn_id is not None:
-                known = events.of_transaction(tx, device, txn_id)
-                if known is not None:
-                    return known.event_id
+            known = self._sent_before(tx, room_id, draft)
+            if known is not None:
+                return known
             room = room_of_member(tx, room_id, sender)
             target = events.by_id(tx, event_id)
-            if target is None or target.room != room.nid:
+            if target is None or target.room != room.nid or target.place is None:
                 raise NotFound(f"There is no event {event_id[:255]} in this room")
+            if target.event.type == "m.room.create":
+                raise Forbidden("The event that made the room cannot be redacted")
             own = target.event.sender == sender
             local = is_admin and domain_of(target.event.sender) == self._server_name
             if not own and not local:
                 levels = room_state.power_levels(tx, room.state)
                 if levels.user_level(sender) < levels.redact:
                     raise Forbidden("You may only redact your own messages in this room")
-            return self._pipeline.send(tx, room.nid, draft).event_id
+            stored = self._pipeline.send(tx, room.nid, draft)
+            if target.event.type == "m.room.guest_access":
+                remove_guests(tx, self._pipeline, rooms.get(tx, room.nid))
+            return stored.event_id
 
         return await self._db.write(step)
 
@@ -192,25 +225,26 @@ def _check_name(text: str, what: str) -> None:
         raise TooLarge(f"The {what} is longer than {_MAX_BYTES} bytes")
 
 
-def _check_aliases(
-    tx: WriteTransaction, room: RoomRow, before: dict[str, Any], content: dict[str, Any], server_name: str
-) -> None:
-    """New aliases in `m.room.canonical_alias` must be aliases, and the local ones must point to the room."""
-    known = _aliases_in(before, strict=False)
-    for alias in _aliases_in(content, strict=True) - known:
-        if not is_valid_room_alias(alias):
-            raise InvalidParam(f"{alias[:255]!r} is not a room alias; one looks like #name:{server_name}")
-        found = rooms.of_alias(tx, alias)
-        if found is None or found[0] != room.nid:
-            raise BadAlias(f"The alias {alias} does not point to this room; add it to the room first")
+def _says_the_same(current: StoredEvent, draft: EventDraft) -> bool:
+    """Whether a draft would only repeat what its sender has set already."""
+    event = current.event
+    if event.sender != draft.sender or event.content != draft.content:
+        return False
+    # Python finds True, 1 and 1.0 equal; JSON does not.
+    try:
+        return canonical_json.encode_lenient(event.content) == canonical_json.encode_lenient(draft.content)
+    except canonical_json.CanonicalJsonError:
+        return False
 
 
-def _aliases_in(content: dict[str, Any], *, strict: bool) -> set[str]:
-    alternatives = content.get("alt_aliases", [])
-    canonical = content.get("alias")
-    named = [*(alternatives if isinstance(alternatives, list) else [alternatives])]
-    if canonical not in (None, ""):
-        named.append(canonical)
-    if strict and not (isinstance(alternatives, list) and all(isinstance(alias, str) for alias in named)):
-        raise InvalidParam("alias must be a text and alt_aliases a list of texts")
-    return {alias for alias in named if isinstance(alias, str)}
+def _check_annotation(tx: ReadTransaction, room: RoomRow, draft: EventDraft) -> None:
+    """Nobody annotates an event twice with the same key.
+
+    spec: client-server-api#avoiding-duplicate-annotations
+    """
+    relation = relation_of(draft.content)
+    if relation.rel_type != ANNOTATION or relation.parent_id is None:
+        return
+    earlier = graph.related_by(tx, room.nid, relation.parent_id, ANNOTATION, draft.type, draft.sender)
+    if any(relation_of(stored.event.content).key == relation.key for stored in earlier):
+        raise DuplicateAnnotation("You have reacted to this event with the same key already")

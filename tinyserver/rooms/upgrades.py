@@ -5,24 +5,26 @@ spec: client-server-api#room-upgrades
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from tinyserver.protocol.auth_rules import AuthError
-from tinyserver.protocol.errors import Forbidden
-from tinyserver.protocol.power_levels import PowerLevels, room_creators
+from tinyserver.protocol.errors import Forbidden, MatrixError
+from tinyserver.protocol.power_levels import parse_level
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version
 from tinyserver.rooms.access import check_user_id, room_of_member
-from tinyserver.rooms.creation import RoomCreation, default_power_levels
+from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_events import member_draft
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.rooms.upgraded_levels import levels_for_upgrade
+from tinyserver.rooms.upgraded_state import content_for_upgrade
 from tinyserver.storage import events, memberships, names, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
-from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.storage.transaction import WriteTransaction
 
 TRANSFERRED = (
     "m.room.server_acl",
@@ -33,11 +35,11 @@ TRANSFERRED = (
     "m.room.guest_access",
     "m.room.history_visibility",
     "m.room.join_rules",
-    "m.space.parent",
-    "m.space.child",
     "m.room.policy",
 )
-"""State that moves to the new room, besides the power levels; bans follow too."""
+"""State that moves to the new room, besides the power levels; bans and the links between spaces follow too."""
+
+SPACE_LINKS = ("m.space.parent", "m.space.child")
 
 _MAX_BANS = 2000
 
@@ -59,31 +61,27 @@ class RoomUpgrades:
     async def upgrade(self, user_id: str, room_id: str, new_version: str, additional_creators: list[str]) -> str:
         """Replace a room by one of another version, all in one step.
 
+        Args:
+            additional_creators: who shall count as creator besides `user_id`, in versions that know such people.
+
         Returns:
             The ID of the new room.
 
         Raises:
             UnsupportedRoomVersion: there is no such version.
+            InvalidParam: one of the creators is no user ID.
             Forbidden: the user may not send `m.room.tombstone` events in the old room.
         """
         version = get_room_version(new_version)
-        for creator in additional_creators:
-            check_user_id(creator)
+        if version.privileged_creators:
+            additional_creators = list(dict.fromkeys(check_user_id(creator) for creator in additional_creators))
 
         def step(tx: WriteTransaction) -> str:
             old = room_of_member(tx, room_id, user_id)
             levels = room_state.power_levels(tx, old.state)
             if levels.user_level(user_id) < levels.event_level("m.room.tombstone", True):
                 raise Forbidden("You do not have the power to upgrade this room")
-            new = self._begin(tx, old, version, user_id, additional_creators)
-            # The new room's ID is known before the old one is closed, whatever the room version names rooms by.
-            tombstone = EventDraft(
-                "m.room.tombstone",
-                user_id,
-                {"body": "This room has been replaced", "replacement_room": new.room_id},
-                state_key="",
-            )
-            self._pipeline.send(tx, old.nid, tombstone)
+            new = self._replace(tx, old, version, user_id, additional_creators)
             self._transfer(tx, old, new, user_id)
             self._move_aliases(tx, old, new, user_id)
             if old.is_public:
@@ -95,79 +93,64 @@ class RoomUpgrades:
 
         return await self._db.write(step)
 
-    def _begin(
+    def _replace(
         self, tx: WriteTransaction, old: RoomRow, version: RoomVersion, user_id: str, additional_creators: list[str]
     ) -> RoomRow:
+        """The new room's first two events and the old room's tombstone, each naming the other room."""
         create = room_state.content_at(tx, old.state, "m.room.create")
-        content: dict[str, Any] = {"predecessor": {"room_id": old.room_id}}
-        if not version.room_id_is_create_hash:
-            newest = max(old.extremities, default=0)
-            content["predecessor"]["event_id"] = events.get(tx, newest).event_id
-        for key in ("type", "m.federate"):
-            if key in create:
-                content[key] = create[key]
+        predecessor = {"room_id": old.room_id}
+        content: dict[str, Any] = {"predecessor": predecessor}
+        content |= {key: create[key] for key in ("type", "m.federate") if key in create}
         if version.privileged_creators and additional_creators:
-            content["additional_creators"] = list(dict.fromkeys(additional_creators))
-        return self._creation.begin_replacement(tx, version, user_id, content)
+            content["additional_creators"] = additional_creators
+        room_id = self._creation.new_room_id(version)
+        if room_id is not None:
+            predecessor["event_id"] = self._bury(tx, old, user_id, room_id).event_id
+            return self._creation.begin(tx, version, user_id, content, room_id)
+        # The new room's ID is a hash over its create event, which thus cannot name the tombstone that names the room.
+        new = self._creation.begin(tx, version, user_id, content, None)
+        self._bury(tx, old, user_id, new.room_id)
+        return new
+
+    def _bury(self, tx: WriteTransaction, old: RoomRow, user_id: str, replacement: str) -> StoredEvent:
+        content = {"body": "This room has been replaced", "replacement_room": replacement}
+        return self._pipeline.send(tx, old.nid, EventDraft("m.room.tombstone", user_id, content, state_key=""))
 
     def _transfer(self, tx: WriteTransaction, old: RoomRow, new: RoomRow, user_id: str) -> None:
-        levels = self._levels_for(tx, old, new, user_id)
-        # Until everything is there, the one who upgrades must be able to put it there.
-        self._pipeline.send(tx, new.nid, EventDraft("m.room.power_levels", user_id, levels, state_key=""))
+        """Copy state and bans. The power levels come last: until then its creator may do everything in the new room,
+        and what protects the room (its encryption above all) cannot get lost for want of power."""
         for stored in list(room_state.without_members(tx, old.state)):
-            if stored.event.type in TRANSFERRED and stored.event.content:
-                self._copy(tx, new, user_id, stored)
+            event = stored.event
+            if not event.content:
+                continue
+            if event.type in TRANSFERRED and event.state_key == "":
+                content = content_for_upgrade(event.type, event.content, old.version, new.version)
+                self._pipeline.send(tx, new.nid, EventDraft(event.type, user_id, content, state_key=""))
+            elif event.type in SPACE_LINKS:
+                content = content_for_upgrade(event.type, event.content, old.version, new.version)
+                self._try(tx, new, EventDraft(event.type, user_id, content, state_key=event.state_key))
+        self._transfer_bans(tx, old, new, user_id)
+        levels = levels_for_upgrade(tx, old, new, user_id)
+        self._pipeline.send(tx, new.nid, EventDraft("m.room.power_levels", user_id, levels, state_key=""))
+
+    def _transfer_bans(self, tx: WriteTransaction, old: RoomRow, new: RoomRow, user_id: str) -> None:
         banned = memberships.members(tx, old.nid, Membership.BAN, _MAX_BANS)
-        for target, _ in banned:
-            draft = member_draft(tx, sender=user_id, target=names.text(tx, target), membership="ban")
+        bans = events.get_many(tx, [ban for _, ban in banned], keep=False)
+        for target, ban in banned:
+            reason = bans[ban].event.content.get("reason")
+            draft = member_draft(
+                tx,
+                sender=user_id,
+                target=names.text(tx, target),
+                membership="ban",
+                reason=reason if isinstance(reason, str) else None,
+            )
             self._try(tx, new, draft)
 
-    def _copy(self, tx: WriteTransaction, new: RoomRow, user_id: str, stored: StoredEvent) -> None:
-        content = dict(stored.event.content)
-        if stored.event.type == "m.room.join_rules" and content.get("join_rule") in ("restricted", "knock_restricted"):
-            supported = new.version.restricted if content["join_rule"] == "restricted" else new.version.knock_restricted
-            if not supported:
-                content = {"join_rule": "invite"}
-        draft = EventDraft(stored.event.type, user_id, content, state_key=stored.event.state_key)
-        self._try(tx, new, draft)
-
     def _try(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> None:
-        """Send what the new room's rules allow; what they do not allow stays behind."""
-        try:
+        """Send what the room's rules allow; what they do not allow stays behind."""
+        with suppress(MatrixError):
             self._pipeline.send(tx, room.nid, draft)
-        except AuthError:
-            return
-
-    def _levels_for(self, tx: ReadTransaction, old: RoomRow, new: RoomRow, user_id: str) -> dict[str, Any]:
-        """The old room's power levels as the new version wants them."""
-        stored = room_state.event_at(tx, old.state, "m.room.power_levels")
-        if stored is None:
-            return default_power_levels(new.version, user_id, [])
-        levels = dict(stored.event.content)
-        known = levels.get("users")
-        users = dict(known) if isinstance(known, dict) else {}
-        before = room_state.power_levels(tx, old.state)
-        old_create = room_state.event_at(tx, old.state, "m.room.create")
-        new_create = room_state.event_at(tx, new.state, "m.room.create")
-        assert old_create is not None
-        assert new_create is not None
-        if new.version.privileged_creators:
-            for creator in room_creators(new_create.event):
-                users.pop(creator, None)
-        else:
-            # Creators of the old room whose power was infinite, and the one who upgrades, are named now.
-            for creator in {*room_creators(old_create.event), user_id}:
-                users[creator] = _finite(before, creator, levels)
-        levels["users"] = users
-        given = levels.get("events")
-        events_levels = dict(given) if isinstance(given, dict) else {}
-        if new.version.privileged_creators:
-            state_default = before.event_level("m.room.none", True)
-            events_levels["m.room.tombstone"] = max(150, state_default + 1)
-        elif isinstance(events_levels.get("m.room.tombstone"), int):
-            events_levels["m.room.tombstone"] = min(events_levels["m.room.tombstone"], 100)
-        levels["events"] = events_levels
-        return levels
 
     def _move_aliases(self, tx: WriteTransaction, old: RoomRow, new: RoomRow, user_id: str) -> None:
         for alias in rooms.aliases(tx, old.nid):
@@ -177,8 +160,8 @@ class RoomUpgrades:
             rooms.set_alias(tx, alias, new.nid, found[1])
         canonical = room_state.event_at(tx, old.state, "m.room.canonical_alias")
         if canonical is not None and canonical.event.content:
-            draft = EventDraft("m.room.canonical_alias", user_id, canonical.event.content, state_key="")
-            self._try(tx, new, draft)
+            content = content_for_upgrade("m.room.canonical_alias", canonical.event.content, old.version, new.version)
+            self._try(tx, new, EventDraft("m.room.canonical_alias", user_id, content, state_key=""))
             self._try(tx, old, EventDraft("m.room.canonical_alias", user_id, {}, state_key=""))
 
     def _silence(self, tx: WriteTransaction, old: RoomRow, user_id: str) -> None:
@@ -187,17 +170,9 @@ class RoomUpgrades:
         if stored is None:
             return
         content = dict(stored.event.content)
-        users_default = content.get("users_default", 0)
-        floor = max(50, users_default + 1) if isinstance(users_default, int) else 50
+        floor = max(50, (parse_level(content.get("users_default"), old.version) or 0) + 1)
         for key in ("events_default", "invite"):
-            current = content.get(key, 0)
-            content[key] = max(floor, current) if isinstance(current, int) else floor
+            if (parse_level(content.get(key), old.version) or 0) < floor:
+                content[key] = floor
         if content != stored.event.content:
             self._try(tx, old, EventDraft("m.room.power_levels", user_id, content, state_key=""))
-
-
-def _finite(levels: PowerLevels, user_id: str, content: dict[str, Any]) -> int:
-    """A creator's power in a room that knows no infinite one: 100, or more where the room asks for more."""
-    given = content.get("events")
-    asked = [level for level in given.values() if isinstance(level, int)] if isinstance(given, dict) else []
-    return min(levels.user_level(user_id), max([100, *asked]))

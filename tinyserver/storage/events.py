@@ -300,15 +300,21 @@ def rejected_among(tx: ReadTransaction, nids: Collection[int]) -> set[int]:
     return found
 
 
-def of_transaction(tx: ReadTransaction, device: int, txn_id: str) -> StoredEvent | None:
-    """The event that a device sent with a transaction ID, or None."""
-    nid = tx.value(
+def of_transaction(tx: ReadTransaction, device: int, txn_id: str, room: int, event_type: str) -> list[StoredEvent]:
+    """The events that a device sent with a transaction ID: one, or with redactions one for each redacted event.
+
+    Args:
+        room, event_type: they stand in the path of the request, and a transaction ID counts for its path alone.
+    """
+    type_nid = names.find(tx, event_type)
+    rows = tx.execute(
         "SELECT nid FROM events INDEXED BY events_by_txn "
         # The + keeps SQLite from putting the constant into the indexed expression.
-        "WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id IS NOT NULL AND +txn_id = ?2",
-        (device, txn_id),
+        "WHERE device = ?1 AND substr(txn_id, -8) = substr(?2, -8) AND txn_id IS NOT NULL AND +txn_id = ?2 "
+        "AND +room = ?3 AND type = ?4",
+        (device, txn_id, room, type_nid),
     )
-    return None if nid is None else get(tx, nid)
+    return [get(tx, row[0]) for row in rows.fetchall()]
 
 
 def apply_redaction(tx: WriteTransaction, target: StoredEvent, redaction: int) -> StoredEvent:

@@ -41,7 +41,9 @@ def set_membership(
     tx.execute(
         "INSERT INTO memberships (room, user, membership, event, position, is_local, forgotten) "
         "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (room, user) DO UPDATE SET membership = excluded.membership, "
-        "event = excluded.event, position = excluded.position, forgotten = 0",
+        "event = excluded.event, position = excluded.position, "
+        # A forgotten room stays so while nobody wants the user there: bans and their end do not bring it back.
+        "forgotten = forgotten AND excluded.membership <= 1",
         (room, user, int(membership), event, position, int(is_local)),
     )
     if is_local:

@@ -9,7 +9,7 @@ import msgspec
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.protocol.errors import MissingParam, ServerNotTrusted
+from tinyserver.protocol.errors import InvalidParam, MissingParam, ServerNotTrusted
 from tinyserver.rooms.membership import RoomMembership
 
 _ROOM = "/_matrix/client/v3/rooms/{roomId}"
@@ -81,7 +81,9 @@ class MembershipApi:
         guests=True,
     )
     async def join_room(self, call: Call[JoinBody, NoQuery]) -> Answer:
-        """Join a room by its ID."""
+        """Join a room by its ID (not by an alias, as the other path does)."""
+        if not call.path["roomId"].startswith("!"):
+            raise InvalidParam("This needs the ID of a room; to join by an alias use /join/{roomIdOrAlias}")
         return await self._join(call, call.path["roomId"], [])
 
     @endpoint(

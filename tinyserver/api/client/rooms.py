@@ -121,6 +121,7 @@ class RoomsApi:
             call.path["roomId"],
             call.path["eventType"],
             call.body,
+            is_admin=call.requester.is_admin,
             device=call.requester.device_nid,
             txn_id=call.path["txnId"],
         )
@@ -143,6 +144,7 @@ class RoomsApi:
             call.path["eventType"],
             call.path.get("stateKey", ""),
             call.body,
+            is_guest=call.requester.is_guest,
         )
         return {"event_id": event_id}
 
