@@ -94,6 +94,8 @@ class Aliases:
         _check(alias)
         if domain_of(alias) != self._server_name:
             raise InvalidParam(f"Aliases made here end in :{self._server_name}")
+        if alias.startswith("#:"):
+            raise InvalidParam("An alias needs something between the # and the colon")
 
         def step(tx: WriteTransaction) -> None:
             room = known_room(tx, room_id)

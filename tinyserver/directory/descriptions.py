@@ -77,7 +77,7 @@ class RoomDescription:
 
 def describe(tx: ReadTransaction, room: RoomRow) -> RoomDescription:
     """The description of a room as it is now."""
-    state = room_state.events_at(tx, room.state, _KEYS)
+    state = room_state.events_at(tx, room.state, _KEYS, keep=False)
     contents = {key[0]: stored.event.content for key, stored in state.items()}
     return RoomDescription(
         nid=room.nid,

@@ -7,9 +7,8 @@ there any more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from tinyserver.storage import rooms
-from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
 Place = tuple[int, int]
@@ -17,48 +16,53 @@ Place = tuple[int, int]
 _BATCH = 50
 
 
-def after(tx: ReadTransaction, place: Place | None) -> Iterator[RoomRow]:
+class ListedRoom(NamedTuple):
+    """A published room: its number, how many members it has, and the root of its current state."""
+
+    nid: int
+    joined: int
+    state: int
+
+
+def after(tx: ReadTransaction, place: Place | None) -> Iterator[ListedRoom]:
     """The published rooms after a place of the order, read a few at a time as they are asked for; None: all."""
     joined, nid = place or (2**62, 0)
     while True:
         rows = tx.rows(
-            "SELECT nid, joined FROM rooms INDEXED BY rooms_public WHERE is_public = 1 AND joined = ? AND nid > ? "
-            "ORDER BY nid LIMIT ?",
+            "SELECT nid, joined, state FROM rooms INDEXED BY rooms_public "
+            "WHERE is_public = 1 AND joined = ? AND nid > ? ORDER BY nid LIMIT ?",
             (joined, nid, _BATCH),
         )
         if not rows:
             rows = tx.rows(
-                "SELECT nid, joined FROM rooms INDEXED BY rooms_public WHERE is_public = 1 AND joined < ? "
-                "ORDER BY joined DESC, nid LIMIT ?",
+    X BY joined DESC, nid LIMIT ?",
                 (joined, _BATCH),
             )
         if not rows:
             return
-        for row in rows:
-            yield rooms.get(tx, row[0])
-        nid, joined = rows[-1]
+        yield from map(ListedRoom._make, rows)
+        nid, joined, _ = rows[-1]
 
 
-def before(tx: ReadTransaction, place: Place) -> Iterator[RoomRow]:
+def before(tx: ReadTransaction, place: Place) -> Iterator[ListedRoom]:
     """The published rooms before a place of the order, the nearest first."""
     joined, nid = place
     while True:
         rows = tx.rows(
-            "SELECT nid, joined FROM rooms INDEXED BY rooms_public WHERE is_public = 1 AND joined = ? AND nid < ? "
-            "ORDER BY nid DESC LIMIT ?",
+            "SELECT nid, joined, state FROM rooms INDEXED BY rooms_public "
+            "WHERE is_public = 1 AND joined = ? AND nid < ? ORDER BY nid DESC LIMIT ?",
             (joined, nid, _BATCH),
         )
         if not rows:
             rows = tx.rows(
-                "SELECT nid, joined FROM rooms INDEXED BY rooms_public WHERE is_public = 1 AND joined > ? "
+                "SELECT nid, joined, state FROM rooms INDEXED BY rooms_public WHERE is_public = 1 AND joined > ? "
                 "ORDER BY joined, nid DESC LIMIT ?",
                 (joined, _BATCH),
             )
         if not rows:
             return
-        for row in rows:
-            yield rooms.get(tx, row[0])
-        nid, joined = rows[-1]
+        yield from map(ListedRoom._make, rows)
+        nid, joined, _ = rows[-1]
 
 
 def count(tx: ReadTransaction) -> int:

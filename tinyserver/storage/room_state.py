@@ -30,8 +30,14 @@ def event_at(tx: ReadTransaction, root: int, event_type: str, state_key: str = "
     return None if nid is None else events.get(tx, nid)
 
 
-def events_at(tx: ReadTransaction, root: int, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredEvent]:
-    """The events that hold those of the (type, state key) pairs which are set."""
+def events_at(
+    tx: ReadTransaction, root: int, keys: Iterable[tuple[str, str]], *, keep: bool = True
+) -> dict[tuple[str, str], StoredEvent]:
+    """The events that hold those of the (type, state key) pairs which are set.
+
+    Args:
+        keep: whether they are worth remembering in the cache (not when looking at many rooms).
+    """
     pairs = {}
     for event_type, state_key in keys:
         type_nid = names.find(tx, event_type)
@@ -39,7 +45,7 @@ def events_at(tx: ReadTransaction, root: int, keys: Iterable[tuple[str, str]]) -
         if type_nid is not None and key_nid is not None:
             pairs[(type_nid, key_nid)] = (event_type, state_key)
     found = state_trie.get_many(tx, root, pairs)
-    stored = events.get_many(tx, list(found.values()))
+    stored = events.get_many(tx, list(found.values()), keep=keep)
     return {pairs[key]: stored[nid] for key, nid in found.items()}
 
 
