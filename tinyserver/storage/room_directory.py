@@ -35,7 +35,8 @@ def after(tx: ReadTransaction, place: Place | None) -> Iterator[ListedRoom]:
         )
         if not rows:
             rows = tx.rows(
-    X BY joined DESC, nid LIMIT ?",
+                "SELECT nid, joined, state FROM rooms INDEXED BY rooms_public "
+                "WHERE is_public = 1 AND joined < ? ORDER BY joined DESC, nid LIMIT ?",
                 (joined, _BATCH),
             )
         if not rows:
