@@ -12,14 +12,12 @@ states, and give back the whole resolved state.
 """
 
 import argparse
-import gzip
-import json
 import resource
 import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -29,10 +27,12 @@ sys.path.insert(0, str(ROOT))
 
 import orjson  # noqa: E402
 
+from benchmarks import forked_rooms  # noqa: E402
 from tinyserver.protocol import state_resolution  # noqa: E402
 from tinyserver.protocol.auth_state import StateMapKey  # noqa: E402
 from tinyserver.protocol.events import Event  # noqa: E402
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version  # noqa: E402
+from tinyserver.protocol.state_resolution import EventHeader  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -46,17 +46,21 @@ class Room:
     def __init__(self, version: RoomVersion, events: Mapping[str, dict[str, Any]], as_bytes: bool = False) -> None:
         self.version = version
         self.as_bytes = as_bytes
-        self.ids = list(_after_auth_events(events))
+        self.ids = list(forked_rooms.after_auth_events(events))
         self.nids = {event_id: nid for nid, event_id in enumerate(self.ids)}
         self.pdus: list[Any] = [orjson.dumps(events[i]) if as_bytes else events[i] for i in self.ids]
-        self.edges = [tuple(self.nids[auth] for auth in _auth_ids(events[i])) for i in self.ids]
+        self.edges = [tuple(self.nids[auth] for auth in forked_rooms.auth_ids(events[i])) for i in self.ids]
         self.event_keys = [(events[i]["type"], events[i]["state_key"]) for i in self.ids]
+        self.event_headers = [EventHeader(events[i]["origin_server_ts"], i, events[i]["sender"]) for i in self.ids]
 
     def auth_nids(self, nids: Collection[int], /) -> dict[int, Sequence[int]]:
         return {nid: self.edges[nid] for nid in nids}
 
     def keys(self, nids: Collection[int], /) -> dict[int, StateMapKey]:
         return {nid: self.event_keys[nid] for nid in nids}
+
+    def headers(self, nids: Collection[int], /) -> dict[int, EventHeader]:
+        return {nid: self.event_headers[nid] for nid in nids}
 
     def events(self, nids: Collection[int], /) -> dict[int, Event]:
         read = orjson.loads if self.as_bytes else _same
@@ -98,37 +102,8 @@ def resolve(room_version: str, state_sets: Sequence[Mapping[StateMapKey, str]], 
     return {key: events.ids[nid] for key, nid in whole.items()}
 
 
-def read_golden(path: Path) -> tuple[str, dict[str, dict[str, Any]], list[dict[StateMapKey, str]], set[str]]:
-    """Room version, events by ID, states and the event IDs of the resolved state."""
-    data = json.loads(gzip.decompress(path.read_bytes()))
-    events = data["events"]
-    states = [{(events[i]["type"], events[i]["state_key"]): i for i in ids} for ids in data["state_sets"]]
-    return data["meta"]["room_version"], events, states, set(data["resolved"])
-
-
 def _same(value: Any) -> Any:
     return value
-
-
-def _auth_ids(pdu: Mapping[str, Any]) -> Iterator[str]:
-    for reference in pdu["auth_events"]:
-        yield reference if isinstance(reference, str) else reference[0]
-
-
-def _after_auth_events(events: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """The event IDs, each after those of its auth events."""
-    done: set[str] = set()
-    for start in events:
-        todo = [start]
-        while todo:
-            missing = [auth for auth in _auth_ids(events[todo[-1]]) if auth not in done]
-            if missing:
-                todo.extend(missing)
-                continue
-            event_id = todo.pop()
-            if event_id not in done:
-                done.add(event_id)
-                yield event_id
 
 
 def _median_seconds(room: Room, states: WholeStates, repeat: int) -> float:
@@ -141,7 +116,10 @@ def _median_seconds(room: Room, states: WholeStates, repeat: int) -> float:
 
 
 def _run(path: Path, repeat: int) -> bool:
-    version, events, by_id, expected = read_golden(path)
+    golden = forked_rooms.read(path)
+    version, events, expected = golden.version.identifier, golden.events, golden.resolved
+    key = {event_id: (event["type"], event["state_key"]) for event_id, event in events.items()}
+    by_id = [{key[event_id]: event_id for event_id in state} for state in golden.states]
     room = prepare(version, events)
     agrees = set(resolve(version, by_id, room).values()) == expected
     states = WholeStates([{key: room.nids[event_id] for key, event_id in state.items()} for state in by_id])

@@ -11,7 +11,7 @@ from tinyserver.protocol.auth_state import AuthError, StateMapKey
 from tinyserver.protocol.base64 import encode_urlsafe
 from tinyserver.protocol.events import Event, build_pdu
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version
-from tinyserver.protocol.state_resolution import resolve
+from tinyserver.protocol.state_resolution import EventHeader, resolve
 
 ALICE, BOB, CAROL, DAVE, EVE = (f"@{name}:{name[0]}.test" for name in ("alice", "bob", "carol", "dave", "eve"))
 
@@ -150,6 +150,10 @@ class Numbered:
 
     def keys(self, nids: Collection[int], /) -> dict[int, StateMapKey]:
         return {nid: self.by_nid[nid].key for nid in nids}
+
+    def headers(self, nids: Collection[int], /) -> dict[int, EventHeader]:
+        found = {nid: self.by_nid[nid] for nid in nids}
+        return {nid: EventHeader(event.origin_server_ts, event.event_id, event.sender) for nid, event in found.items()}
 
     def events(self, nids: Collection[int], /) -> dict[int, Event]:
         self.parsed += len(nids)

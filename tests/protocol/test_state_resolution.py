@@ -29,7 +29,7 @@ from tests.protocol.spec_state_resolution import SpecResolver
 from tinyserver.protocol.auth_state import StateMapKey
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import get_room_version
-from tinyserver.protocol.state_resolution import resolve
+from tinyserver.protocol.state_resolution import EventHeader, resolve
 from tinyserver.protocol.state_resolution.auth_difference import auth_difference, conflicted_events, conflicted_subgraph
 from tinyserver.protocol.state_resolution.model import AuthGraph, EventCache
 
@@ -143,6 +143,9 @@ class Graph:
 
     def keys(self, nids: Any, /) -> dict[int, StateMapKey]:
         return {nid: self.key_of[nid] for nid in nids}
+
+    def headers(self, nids: Any, /) -> dict[int, EventHeader]:
+        raise AssertionError("edges and keys are enough")
 
     def events(self, nids: Any, /) -> dict[int, Event]:
         raise AssertionError("edges and keys are enough")

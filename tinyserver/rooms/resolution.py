@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
-from tinyserver.protocol.state_resolution import resolve
-from tinyserver.storage import events, names, state_trie
+from tinyserver.protocol.state_resolution import EventHeader, resolve
+from tinyserver.storage import auth_graph, names, state_trie
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 
@@ -35,7 +35,7 @@ def resolve_changes(
     Works on a reader too, so that a long resolution need not keep the writer busy.
     """
     states = _ConflictingStates(tx, distinct)
-    resolved = resolve(version, states, _StoredEvents(tx))
+    resolved = resolve(version, states, _StoredEvents(tx, version))
     return {states.interned[key]: nid for key, nid in resolved.items()}
 
 
@@ -47,8 +47,10 @@ class _ConflictingStates:
         self._root = roots[0]
         self.interned: dict[tuple[str, str], tuple[int, int]] = {}
         conflicted: dict[tuple[str, str], Sequence[int | None]] = {}
-        for (type_nid, key_nid), values in state_trie.conflicts(tx, roots).items():
-            key = (names.text(tx, type_nid), names.text(tx, key_nid))
+        differences = state_trie.conflicts(tx, roots)
+        text = names.texts(tx, {name for interned in differences for name in interned})
+        for (type_nid, key_nid), values in differences.items():
+            key = (text[type_nid], text[key_nid])
             self.interned[key] = (type_nid, key_nid)
             conflicted[key] = values
         self._conflicted = conflicted
@@ -74,17 +76,21 @@ class _ConflictingStates:
 class _StoredEvents:
     """The stored events as the resolver sees them (`EventSource`)."""
 
-    def __init__(self, tx: ReadTransaction) -> None:
+    def __init__(self, tx: ReadTransaction, version: RoomVersion) -> None:
         self._tx = tx
+        self._version = version
 
     def auth_nids(self, nids: Collection[int], /) -> Mapping[int, Sequence[int]]:
-        return events.auth_nids(self._tx, nids)
+        return auth_graph.auth_nids(self._tx, nids)
 
     def keys(self, nids: Collection[int], /) -> Mapping[int, tuple[str, str]]:
-        return events.keys_of(self._tx, nids)
+        return auth_graph.keys(self._tx, nids)
+
+    def headers(self, nids: Collection[int], /) -> Mapping[int, EventHeader]:
+        return auth_graph.headers(self._tx, self._version, nids)
 
     def events(self, nids: Collection[int], /) -> Mapping[int, Event]:
-        return {nid: stored.event for nid, stored in events.get_many(self._tx, nids, keep=False).items()}
+        return auth_graph.parsed(self._tx, self._version, nids)
 
     def rejected(self, nids: Collection[int], /) -> set[int]:
-        return events.rejected_among(self._tx, nids)
+        return auth_graph.rejected(self._tx, nids)

@@ -47,5 +47,31 @@ def text(tx: ReadTransaction, nid: int) -> str:
 
 
 def texts(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, str]:
-    """The strings behind several numbers."""
-    return {nid: text(tx, nid) for nid in nids}
+    """The strings behind several numbers.
+
+    Raises:
+        CorruptDatabase: one of them is nobody's.
+    """
+    known = tx.caches.names
+    found: dict[int, str] = {}
+    missing = []
+    for nid in nids:
+        name = known.get(nid)
+        if name is None:
+            missing.append(nid)
+        else:
+            found[nid] = name
+    if missing:
+        read = dict(
+            tx.execute(
+                "SELECT nid, name FROM json_each(?) AS wanted CROSS JOIN names ON nid = wanted.value",
+                ("[" + ",".join(map(str, missing)) + "]",),
+            )
+        )
+        for nid in missing:
+            if nid not in read:
+                raise CorruptDatabase(f"no name has the number {nid}")
+            if not isinstance(tx, WriteTransaction):
+                known.put(nid, read[nid])
+        found.update(read)
+    return found

@@ -15,11 +15,11 @@ spec: rooms/v1#state-resolution, rooms/v2#state-resolution, rooms/v12#state-reso
 
 from tinyserver.protocol.auth_state import StateMapKey
 from tinyserver.protocol.room_versions import RoomVersion, StateResolution
-from tinyserver.protocol.state_resolution.model import EventSource, StateSets
+from tinyserver.protocol.state_resolution.model import EventHeader, EventSource, StateSets
 from tinyserver.protocol.state_resolution.v1 import resolve_v1
 from tinyserver.protocol.state_resolution.v2 import resolve_v2
 
-__all__ = ["EventSource", "StateSets", "resolve"]
+__all__ = ["EventHeader", "EventSource", "StateSets", "resolve"]
 
 
 def resolve(version: RoomVersion, state_sets: StateSets, source: EventSource) -> dict[StateMapKey, int | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from tinyserver.protocol.auth_state import StateMapKey
 from tinyserver.protocol.events import Event
@@ -12,6 +12,15 @@ Item = TypeVar("Item")
 
 BATCH = 256
 """How many events are asked of an :class:`EventSource` at once."""
+
+
+class EventHeader(NamedTuple):
+    """What sorting needs of an event. Of events that are otherwise equal, the one with the smaller header goes first:
+    the older one, else the one with the smaller ID."""
+
+    origin_server_ts: int
+    event_id: str
+    sender: str
 
 
 class EventSource(Protocol):
@@ -23,8 +32,11 @@ class EventSource(Protocol):
     def keys(self, nids: Collection[int], /) -> Mapping[int, StateMapKey]:
         """Type and state key of each event (all of them are state events)."""
 
+    def headers(self, nids: Collection[int], /) -> Mapping[int, EventHeader]:
+        """The headers of the events, for which no event should have to be parsed."""
+
     def events(self, nids: Collection[int], /) -> Mapping[int, Event]:
-        """The events, parsed."""
+        """The events, parsed, as far as the authorisation rules need them."""
 
     def rejected(self, nids: Collection[int], /) -> AbstractSet[int]:
         """Those of the events which were rejected."""

@@ -9,16 +9,13 @@ from sys import maxsize
 from typing import Final
 
 from tinyserver.protocol.auth_state import POWER_LEVELS
-from tinyserver.protocol.state_resolution.model import AuthGraph
-
-Age = tuple[int, str]
-"""``origin_server_ts`` and event ID: what decides between events that are otherwise equal."""
+from tinyserver.protocol.state_resolution.model import AuthGraph, EventHeader
 
 NOT_ON_MAINLINE: Final = maxsize
 
 
 def reverse_topological_power_ordering(
-    nids: Collection[int], graph: AuthGraph, sender_level: Callable[[int], int], ages: Mapping[int, Age]
+    nids: Collection[int], graph: AuthGraph, sender_level: Callable[[int], int], headers: Mapping[int, EventHeader]
 ) -> list[int]:
     """Sort events so that each comes after its auth events; where there is a choice, the greater power goes first.
 
@@ -36,7 +33,7 @@ def reverse_topological_power_ordering(
         for auth in cited:
             cited_by.setdefault(auth, []).append(nid)
         if not cited:
-            candidates.append((-sender_level(nid), ages[nid], nid))
+            candidates.append((-sender_level(nid), headers[nid], nid))
     heapify(candidates)
     ordered = []
     while candidates:
@@ -45,7 +42,7 @@ def reverse_topological_power_ordering(
         for citer in cited_by.get(nid, ()):
             waits_for[citer] -= 1
             if not waits_for[citer]:
-                heappush(candidates, (-sender_level(citer), ages[citer], citer))
+                heappush(candidates, (-sender_level(citer), headers[citer], citer))
     return ordered
 
 
@@ -89,11 +86,11 @@ class Mainline:
 
 
 def mainline_ordering(
-    nids: Collection[int], power_levels: int | None, graph: AuthGraph, ages: Mapping[int, Age]
+    nids: Collection[int], power_levels: int | None, graph: AuthGraph, headers: Mapping[int, EventHeader]
 ) -> list[int]:
     """Sort events by the mainline of a power levels event: those that rest on an older part of it go first.
 
     :param power_levels: the event that the mainline starts from, if there is one.
     """
     mainline = Mainline(power_levels, graph)
-    return sorted(nids, key=lambda nid: (-mainline.position(nid), ages[nid]))
+    return sorted(nids, key=lambda nid: (-mainline.position(nid), headers[nid]))

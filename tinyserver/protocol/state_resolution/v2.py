@@ -7,7 +7,6 @@ spec: rooms/v2#state-resolution, rooms/v12#state-resolution
 """
 
 from tinyserver.protocol.auth_state import CREATE, JOIN_RULES, POWER_LEVELS, StateMapKey
-from tinyserver.protocol.events import Event
 from tinyserver.protocol.power_levels import PowerLevels, room_creators
 from tinyserver.protocol.room_versions import RoomVersion, StateResolution
 from tinyserver.protocol.state_resolution.auth_checks import PartialState
@@ -16,8 +15,15 @@ from tinyserver.protocol.state_resolution.auth_difference import (
     conflicted_events,
     conflicted_subgraph,
 )
-from tinyserver.protocol.state_resolution.model import AuthGraph, EventCache, EventSource, StateSets, batches
-from tinyserver.protocol.state_resolution.ordering import Age, mainline_ordering, reverse_topological_power_ordering
+from tinyserver.protocol.state_resolution.model import (
+    AuthGraph,
+    EventCache,
+    EventHeader,
+    EventSource,
+    StateSets,
+    batches,
+)
+from tinyserver.protocol.state_resolution.ordering import mainline_ordering, reverse_topological_power_ordering
 
 
 def resolve_v2(version: RoomVersion, state_sets: StateSets, source: EventSource) -> dict[StateMapKey, int | None]:
@@ -35,8 +41,7 @@ class _Resolution:
         self.graph = AuthGraph(source)
         self.events = EventCache(source)
         self.from_empty = version.state_resolution is StateResolution.V2_1
-        self.ages: dict[int, Age] = {}
-        self.senders: dict[int, str] = {}
+        self.headers: dict[int, EventHeader] = {}
         self._create_nid = _create_nid(state_sets)
         self._levels: dict[tuple[int | None, int | None], PowerLevels] = {}
 
@@ -44,9 +49,9 @@ class _Resolution:
         full = self.full_conflicted_set()
         chosen = self.with_auth_chains(self.read(full), full)
         state = PartialState(self.starting_event, self.graph, self.events, self.source)
-        state.apply(reverse_topological_power_ordering(chosen, self.graph, self.sender_level, self.ages))
+        state.apply(reverse_topological_power_ordering(chosen, self.graph, self.sender_level, self.headers))
         power_levels = state.resolved.get(POWER_LEVELS) if self.from_empty else state.nid(POWER_LEVELS)
-        state.apply(mainline_ordering(full - chosen, power_levels, self.graph, self.ages))
+        state.apply(mainline_ordering(full - chosen, power_levels, self.graph, self.headers))
         return self.without_unconflicted(state.resolved)
 
     def full_conflicted_set(self) -> set[int]:
@@ -61,16 +66,27 @@ class _Resolution:
         """Note what sorting needs of every event of the full conflicted set; returns its power events."""
         power_events = []
         for batch in batches(sorted(full)):
-            self.events.fetch(batch)
+            self.headers.update(self.source.headers(batch))
             self.graph.fetch_edges(batch)
-            self.graph.fetch_keys({auth for nid in batch for auth in self.graph.edges(nid)})
-            for nid in batch:
-                event = self.events.get(nid)
-                self.ages[nid] = (event.origin_server_ts, event.event_id)
-                self.senders[nid] = event.sender
-                if is_power_event(event):
-                    power_events.append(nid)
+            self.graph.fetch_keys({*batch, *(auth for nid in batch for auth in self.graph.edges(nid))})
+            power_events += self.power_events(batch)
         return power_events
+
+    def power_events(self, nids: list[int]) -> list[int]:
+        """The *power events* among these: state events that might take away somebody's ability to do something.
+
+        Power levels and join rules count with the empty state key, the only one that has a meaning. Of member events,
+        only those about somebody else than their sender have to be parsed.
+        """
+        found, about_others = [], []
+        for nid in nids:
+            key = self.graph.key(nid)
+            if key in (POWER_LEVELS, JOIN_RULES):
+                found.append(nid)
+            elif key[0] == "m.room.member" and key[1] != self.headers[nid].sender:
+                about_others.append(nid)
+        self.events.fetch(about_others)
+        return found + [nid for nid in about_others if self.events.get(nid).membership in ("leave", "ban")]
 
     def with_auth_chains(self, power_events: list[int], full: set[int]) -> set[int]:
         """Step 1: the power events, and what of their auth chains is in the full conflicted set."""
@@ -92,7 +108,7 @@ class _Resolution:
             content = None if cited is None else self.events.get(cited).content
             creators = frozenset[str]() if create is None else room_creators(self.events.get(create))
             levels = self._levels[cited, create] = PowerLevels(content, creators, self.version)
-        return levels.user_level(self.senders[nid])
+        return levels.user_level(self.headers[nid].sender)
 
     def starting_event(self, key: StateMapKey) -> int | None:
         """The state that the iterative auth checks start from: the unconflicted state map, or in 2.1 nothing but the
@@ -108,16 +124,6 @@ class _Resolution:
             if key in answer or self.state_sets.unconflicted(key) is None:
                 answer[key] = nid
         return answer
-
-
-def is_power_event(event: Event) -> bool:
-    """Whether a state event is a *power event*: one that might take away somebody's ability to do something.
-
-    Power levels and join rules count with the empty state key, the only one that has a meaning.
-    """
-    if event.type == "m.room.member":
-        return event.membership in ("leave", "ban") and event.sender != event.state_key
-    return (event.type, event.state_key) in (POWER_LEVELS, JOIN_RULES)
 
 
 def _create_nid(state_sets: StateSets) -> int | None:
