@@ -15,6 +15,7 @@ from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from tinyserver.protocol.signing import SigningKey
 from tinyserver.push.notifications import NotificationMarks
+from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import EventPipeline, Received
@@ -193,7 +194,7 @@ async def open_world(path: Path) -> AsyncIterator[World]:
     db = Database(path)
     db.start()
     known = KnownKeys(keys)
-    appender = Appender(HERE, NotificationMarks())
+    appender = Appender(HERE, NotificationMarks(PushRules(db)))
     pipeline = EventPipeline(db, EventSigner(HERE, keys[HERE]), appender, clock, known, known)
     try:
         yield World(db, pipeline, keys, clock)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.rooms.world import World, open_world
+from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.bell import Bell
+from tinyserver.presence.presence import Presence
 from tinyserver.protocol.filters import parse_filter
+from tinyserver.push.rules import PushRules
+from tinyserver.push.unread import UnreadCounter
+from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.tokens import parse_token
+from tinyserver.rooms.typing import Typing
 from tinyserver.storage import account_data, events, names, room_state, rooms
 from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.requests import FilterSet, Reader, SyncRequest
@@ -23,65 +29,6 @@ from tinyserver.sync.waiting import Followers
 Json = Any
 
 
-@dataclass(frozen=True)
-class Counts:
-    """No unread events."""
-
-    notification_count: int = 0
-    highlight_count: int = 0
-    by_thread: Mapping[str, Counts] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TestReceipt:
-    """A receipt as sync reads it."""
-
-    user: int
-    user_id: str
-    receipt_type: str
-    thread_id: str | None
-    event_id: str
-    ts: int
-
-
-class Surroundings:
-    """The parts of the server around sync, as small as can be: a server where nobody has read anything, nobody types
-    and everybody is offline, unless a test says so."""
-
-    def __init__(self) -> None:
-        self.typing: dict[int, list[str]] = {}
-        self.presence: list[tuple[int, dict[str, Any]]] = []
-        self.synced_as: list[str] = []
-
-    def counts(self, tx: Any, user: int, room: int, *, threads: bool) -> Counts:
-        return Counts()
-
-    def visible_since(self, tx: Any, room: int, reader: int, since: int, until: int) -> Sequence[TestReceipt]:
-        return ()
-
-    def users_in(self, room: int) -> list[str]:
-        return self.typing.get(room, [])
-
-    def synced(self, user: int, device: int | None, state: str) -> None:
-        self.synced_as.append(state)
-
-
-class PresenceOf:
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-
-    def changed_since(self, tx: Any, user: int, moment: int) -> list[dict[str, Any]]:
-        return [event for at, event in self._surroundings.presence if at > moment]
-
-    def synced(self, user: int, device: int | None, state: str) -> None:
-        self._surroundings.synced_as.append(state)
-
-
-class PushRulesOf:
-    def changed_since(self, tx: Any, user: int, since: int, until: int) -> dict[str, Any] | None:
-        return {"global": {}} if since == 0 else None
-
-
 class SyncWorld:
     """A world with sync on it."""
 
@@ -90,10 +37,13 @@ class SyncWorld:
         self.db = world.db
         self.bell = Bell(world.db.position, tag)
         world.db.on_commit = self.bell.ring
-        self.around = Surroundings()
+        self.typing = Typing(world.db, self.bell)
+        self.receipts = Receipts(world.db, world.clock)
+        self.presence = Presence(world.db, self.bell)
         self.followers = Followers(self.bell)
+        rules = PushRules(world.db)
         sources = Sources(
-            self.around, self.around, self.around, PresenceOf(self.around), PushRulesOf(), NoDeviceNews()
+            UnreadCounter(rules, IgnoredUsers()), self.receipts, self.typing, self.presence, rules, NoDeviceNews()
         )
         engine = SyncEngine(world.db, self.bell, sources, self.followers)
         self.service = SyncService(world.db, self.bell, world.clock, sources, engine, self.followers)
@@ -141,7 +91,10 @@ class SyncWorld:
         """The event IDs of a room's whole timeline."""
 
         def step(tx: Any) -> list[str]:
-            nids = [row[0] for row in tx.execute("SELECT nid FROM events WHERE room = ? AND place > 0 ORDER BY place", (room,))]
+            nids = [
+                row[0]
+                for row in tx.execute("SELECT nid FROM events WHERE room = ? AND place > 0 ORDER BY place", (room,))
+            ]
             return [events.get(tx, nid).event_id for nid in nids]
 
         return self.db.glance(step)
@@ -164,6 +117,7 @@ class Device:
         state_after: tuple[str, ...] = (),
         since: str | None = None,
         filters: FilterSet | None = None,
+        presence: str = "offline",
     ) -> Json:
         """One sync, from where the last one ended (unless `since` says otherwise)."""
         token = since or self.since
@@ -173,7 +127,7 @@ class Device:
             None if token is None else parse_token(token, "since"),
             timeout,
             full_state,
-            "online",
+            presence,
             state_after,
         )
         answer = json.loads(await self.home.service.sync(request))
@@ -184,6 +138,12 @@ class Device:
         """Sync, and what it says of a room that the user is in ({} if nothing)."""
         answer = await self.sync(**how)
         return answer.get("rooms", {}).get("join", {}).get(self.home.room_id(room), {})
+
+
+async def until_waiting(device: Device) -> None:
+    """Let others go on until a sync of the device's user waits for news."""
+    while not device.home.followers.get(device.reader.user).waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 def ids(section: Json) -> list[str]:
@@ -200,4 +160,9 @@ def bodies(section: Json) -> list[str]:
 async def open_sync_world(path: Path, tag: str = "run1") -> AsyncIterator[SyncWorld]:
     """A world with sync on it, closed at the end."""
     async with open_world(path) as world:
-        yield SyncWorld(world, tag)
+        home = SyncWorld(world, tag)
+        try:
+            yield home
+        finally:
+            home.typing.close()
+            home.presence.close()

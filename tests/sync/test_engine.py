@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.devices import SyncWorld, bodies, ids, open_sync_world
+from tests.sync.devices import SyncWorld, bodies, ids, open_sync_world, until_waiting
 
 ALICE, BOB, CAROL = "@alice:here", "@bob:here", "@carol:here"
 
@@ -51,8 +51,7 @@ async def test_waiting_device_is_woken_by_its_rooms_only(home: SyncWorld) -> Non
     phone = await home.device(ALICE)
     await phone.sync()
     waiting = asyncio.ensure_future(phone.sync(timeout=30))
-    while not home.followers.get(phone.reader.user).waiting:
-        await asyncio.sleep(0)
+    await until_waiting(phone)
     await home.message(other, BOB, "not for alice")
     for _ in range(10):
         await asyncio.sleep(0)
@@ -77,8 +76,7 @@ async def test_disconnected_client_leaves_nothing_behind(home: SyncWorld) -> Non
     phone = await home.device(ALICE)
     await phone.sync()
     waiting = asyncio.ensure_future(phone.sync(timeout=30))
-    while not home.followers.get(phone.reader.user).waiting:
-        await asyncio.sleep(0)
+    await until_waiting(phone)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -342,21 +340,27 @@ async def test_account_data_typing_and_presence(home: SyncWorld) -> None:
     news = await phone.sync()
     assert news["account_data"]["events"] == [{"type": "m.direct", "content": {"a": [1]}}]
     assert news["rooms"]["join"][room_id]["account_data"]["events"] == [{"type": "m.tag", "content": {"tags": {}}}]
-    home.around.typing[room] = [BOB]
-    home.bell.ring_room(room)
+    home.typing.start(room, ALICE, phone.reader.user, 60)
     typing = (await phone.joined(room))["ephemeral"]["events"]
-    assert typing == [{"type": "m.typing", "content": {"user_ids": [BOB]}}]
-    home.around.typing[room] = []
-    home.bell.ring_room(room)
+    assert typing == [{"type": "m.typing", "content": {"user_ids": [ALICE]}}]
+    home.typing.stop(room, ALICE)
     assert (await phone.joined(room))["ephemeral"]["events"][0]["content"] == {"user_ids": []}
-    presence = {"type": "m.presence", "sender": BOB, "content": {"presence": "online"}}
-    waiting = asyncio.ensure_future(phone.sync(timeout=30))
-    while not home.followers.get(phone.reader.user).waiting:
-        await asyncio.sleep(0)
-    home.around.presence.append((home.bell.moment + 1, presence))
-    home.bell.ring_users([phone.reader.user])
-    assert (await asyncio.wait_for(waiting, 5))["presence"]["events"] == [presence]
-    assert "presence" not in await phone.sync()
+
+
+async def test_presence_of_those_who_share_a_room(home: SyncWorld) -> None:
+    room = await home.public_room()
+    await home.member(room, BOB, "join")
+    phone, stranger = await home.device(ALICE), await home.device(CAROL)
+    await phone.sync(presence="online")
+    await stranger.sync(presence="online")
+    await phone.sync(presence="online")
+    waiting = asyncio.ensure_future(phone.sync(timeout=30, presence="online"))
+    await until_waiting(phone)
+    await (await home.device(BOB)).sync(presence="online")
+    events = (await asyncio.wait_for(waiting, 5))["presence"]["events"]
+    assert [(event["sender"], event["content"]["presence"]) for event in events] == [(BOB, "online")]
+    assert "presence" not in await phone.sync(presence="online")
+    assert "presence" not in await stranger.sync(presence="online")
 
 
 async def test_filters(home: SyncWorld) -> None:
@@ -413,8 +417,7 @@ async def test_server_that_stops_answers_those_who_wait(home: SyncWorld) -> None
     phone = await home.device(ALICE)
     await phone.sync()
     waiting = asyncio.ensure_future(phone.sync(timeout=30))
-    while not home.followers.get(phone.reader.user).waiting:
-        await asyncio.sleep(0)
+    await until_waiting(phone)
     home.service.close()
     assert "rooms" not in await asyncio.wait_for(waiting, 5)
     assert "rooms" not in await asyncio.wait_for(phone.sync(timeout=30), 5)

@@ -108,7 +108,7 @@ class SyncEngine:
         moment = 0 if since is None or since.tag != bell.tag else since.moment
         presence: Sequence[Mapping[str, object]] = ()
         if moment < until.moment:
-            presence = self._db.glance(lambda tx: self._sources.presence.changed_since(tx, user, moment))
+            presence = self._sources.presence.changed_since(user, moment)
         typing = self._typing(joined, moment, initial=since is None or moment == 0)
         if since is None:
             return Plan(

@@ -198,14 +198,14 @@ class RoomReader:
             window = self.shared.get(tx, room, after, self.until, filters, wanted)
         else:
             window = open_window(tx, room, after, self.until, filters.timeline_limit, wanted)
+        is_heard = not self.ignored or self.ignored.isdisjoint(window.senders.values())
+        if is_heard and window.find_roots(tx) <= {window.root_after}:
+            return window, None  # nothing but messages since the reader is in the room
         sight = Sight(tx, reader.user, reader.user_id, ALWAYS)
         sight.know_membership(window.root_after, "join")
-        hidden = bool(self.ignored) and not self.ignored.isdisjoint(window.senders.values())
-        if not hidden:
-            if all(sight.membership_in(root) == "join" for root in window.find_roots(tx)):
-                return window, None
-            hidden = not all(map(sight.sees, window.events))
-        if hidden:
+        if is_heard and all(sight.membership_in(root) == "join" for root in window.find_roots(tx)):
+            return window, None
+        if not is_heard or not all(map(sight.sees, window.events)):
             personal = self._personal_wanted(self.room_id(room), sight)
             window = open_window(tx, room, after, self.until, filters.timeline_limit, personal)
         return window, sight

@@ -50,7 +50,7 @@ class SyncService:
         A token from the future (a database restored from a copy) counts as the present.
         """
         reader, filters = request.reader, request.filters
-        self._sources.presence.synced(reader.user, reader.device, request.set_presence)
+        self._sources.presence.synced(reader.user, reader.device, request.set_presence, request.timeout)
         known = NOTHING_KNOWN
         remembers = filters.lazy_members and not filters.redundant_members and reader.device is not None
         if remembers and reader.device is not None:
@@ -72,17 +72,28 @@ class SyncService:
         must_answer = since is None or request.full_state
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(request.timeout, MAX_TIMEOUT)
+        follower = self._followers.get(request.reader.user)
         while True:
-            follower = self._followers.get(request.reader.user)
-            plan = self._engine.plan(request, since, follower, known)
-            if must_answer or not plan.is_empty:
-                update, text = await self._carry_out(plan, must_answer=must_answer)
-                if text is not None:
-                    return update, text
-            since = plan.until
+            if must_answer or not self._is_now(since) or follower.joined is None:
+                plan = self._engine.plan(request, since, follower, known)
+                if must_answer or not plan.is_empty:
+                    update, text = await self._carry_out(plan, must_answer=must_answer)
+                    if text is not None:
+                        return update, text
+                since = plan.until
+            assert since is not None
             left = deadline - loop.time()
             if left <= 0 or not await self._followers.wait(follower, since, left):
                 return SyncUpdate(since), empty_answer(since)
+
+    def _is_now(self, point: Point | None) -> bool:
+        bell = self._bell
+        return (
+            point is not None
+            and point.position == bell.position
+            and point.moment == bell.moment
+            and point.tag == bell.tag
+        )
 
     async def _carry_out(self, plan: Plan, *, must_answer: bool) -> tuple[SyncUpdate, bytes | None]:
         now_ms = self._clock.now_ms()

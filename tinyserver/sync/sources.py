@@ -72,11 +72,12 @@ class TypingSource(Protocol):
 class PresenceSource(Protocol):
     """Who is online (implemented by the presence service). Called on the event loop only."""
 
-    def changed_since(self, tx: ReadTransaction, user: int, moment: int) -> Sequence[Mapping[str, Any]]:
+    def changed_since(self, user: int, moment: int) -> Sequence[Mapping[str, Any]]:
         """`m.presence` events of those whom a user may see and whose presence changed after a moment; from 0 all."""
 
-    def synced(self, user: int, device: int | None, state: str) -> None:
-        """A device of the user has called sync: `state` is `online`, `unavailable` or `offline`."""
+    def synced(self, user: int, device: int | None, state: str, seconds: float) -> None:
+        """A device of the user has called sync, which may wait for so many seconds: `state` is `online`, `unavailable`
+        or `offline`."""
 
 
 class PushRuleSource(Protocol):
@@ -100,6 +101,10 @@ class DeviceNews:
     """Whether a waiting client should be answered because of it."""
 
 
+NO_DEVICE_NEWS = DeviceNews()
+"""Nothing, for a device without keys."""
+
+
 class DeviceNewsSource(Protocol):
     """To-device messages, device lists and keys (implemented by the encryption service)."""
 
@@ -111,10 +116,7 @@ class NoDeviceNews:
     """The source where no device has keys and nobody can send to a device."""
 
     def news(self, tx: ReadTransaction, user: int, device: int | None, since: int | None, until: int) -> DeviceNews:
-        return _NO_NEWS
-
-
-_NO_NEWS = DeviceNews()
+        return NO_DEVICE_NEWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from tinyserver.rooms.tokens import Point
 from tinyserver.rooms.visibility import Sight
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.stored_event import StoredEvent
-from tinyserver.sync.sources import DeviceNews, Receipt, UnreadByThread
+from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.windows import Window
 
@@ -70,7 +70,7 @@ class SyncUpdate:
     account_data: Sequence[AccountDataRow] = ()
     push_rules: Mapping[str, Any] | None = None
     presence: Sequence[Mapping[str, Any]] = ()
-    devices: DeviceNews = field(default_factory=DeviceNews)
+    devices: DeviceNews = NO_DEVICE_NEWS
     members_shown: dict[int, set[int]] = field(default_factory=dict)
     """The users whose member events are in it, by room (with lazy loading)."""
 

@@ -17,7 +17,7 @@ from tinyserver.storage import names
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.requests import SyncRequest
-from tinyserver.sync.sources import DeviceNews, Receipt, UnreadByThread
+from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.updates import RoomUpdate, StrippedRoom, SyncUpdate
 
@@ -27,7 +27,7 @@ SHARED_FOR_MS = 1000
 
 def empty_answer(point: Point) -> bytes:
     """The answer when nothing happened until the time was up."""
-    return b'{"next_batch":"%b",%b}' % (str(point).encode(), _devices(DeviceNews()))
+    return b'{"next_batch":"%b",%b}' % (str(point).encode(), _devices(NO_DEVICE_NEWS))
 
 
 class V3Rendering:
@@ -178,6 +178,12 @@ def _unread(unread: UnreadByThread, *, threads: bool) -> list[bytes]:
 
 
 def _devices(news: DeviceNews) -> bytes:
+    if news is NO_DEVICE_NEWS:
+        return _NO_DEVICE_NEWS
+    return _device_parts(news)
+
+
+def _device_parts(news: DeviceNews) -> bytes:
     parts = []
     if news.to_device:
         parts.append(b'"to_device":' + _batch(map(json_text, news.to_device)))
@@ -186,3 +192,6 @@ def _devices(news: DeviceNews) -> bytes:
     parts.append(b'"device_one_time_keys_count":' + json_text(dict(news.one_time_keys)))
     parts.append(b'"device_unused_fallback_key_types":' + json_text(list(news.unused_fallback_keys)))
     return b",".join(parts)
+
+
+_NO_DEVICE_NEWS = _device_parts(NO_DEVICE_NEWS)
