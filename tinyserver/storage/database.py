@@ -187,8 +187,11 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             for job in group:
                 self._run_step(job, new_names)
-            self._reserve_positions()
-            connection.execute("COMMIT")
+            if all(job.error is not None for job in group):
+                connection.execute("ROLLBACK")  # a commit would write the pages again that were changed back
+            else:
+                self._reserve_positions()
+                connection.execute("COMMIT")
         except BaseException as error:
             self._roll_back()
             cause = self._translate(error)
