@@ -121,6 +121,29 @@ def test_events_without_url() -> None:
     assert EventMatcher(RoomEventFilter(contains_url=False)).matches("m.typing", ALICE)
 
 
+@given(
+    st.builds(
+        RoomEventFilter,
+        types=st.none() | st.lists(st.sampled_from(["m.room.message", "m.*"]), max_size=2),
+        not_types=st.none() | st.lists(st.sampled_from(["m.room.member", "*"]), max_size=1),
+        senders=st.none() | st.lists(st.just(ALICE), max_size=1),
+        not_senders=st.none() | st.lists(st.just(BOB), max_size=1),
+        contains_url=st.none() | st.booleans(),
+    ),
+    st.sampled_from(["m.room.message", "m.room.member", "x"]),
+    st.sampled_from([ALICE, BOB]),
+    st.sampled_from([{}, {"url": "mxc://a/b"}]),
+)
+def test_type_and_sender_decide_unless_the_content_matters(
+    wanted: RoomEventFilter, event_type: str, sender: str, content: dict[str, Any]
+) -> None:
+    matcher = EventMatcher(wanted)
+    if matcher.matches(event_type, sender, content):
+        assert matcher.matches_origin(event_type, sender)
+    elif not matcher.needs_content:
+        assert not matcher.matches_origin(event_type, sender)
+
+
 def test_rooms() -> None:
     assert EventMatcher(RoomEventFilter(rooms=[ROOM])).includes_room(ROOM)
     assert not EventMatcher(RoomEventFilter(rooms=[])).includes_room(ROOM)

@@ -64,7 +64,12 @@ class PublicRoomsApi:
         self._public_rooms = public_rooms
 
     @endpoint(
-        "GET", _LIST_PATH, spec="client-server-api#get_matrixclientv3publicrooms", auth=Auth.NONE, query=ListQuery
+        "GET",
+        _LIST_PATH,
+        spec="client-server-api#get_matrixclientv3publicrooms",
+        auth=Auth.NONE,
+        query=ListQuery,
+        limit=Limit.SEARCH,
     )
     async def list_rooms(self, call: Call[NoBody, ListQuery]) -> Answer:
         """A page of the directory."""
