@@ -230,7 +230,7 @@ class RoomCreation:
         if localpart is None:
             return None
         alias = f"#{localpart}:{self._server_name}"
-        if ":" in localpart or not is_valid_room_alias(alias):
+        if not localpart or ":" in localpart or not is_valid_room_alias(alias):
             raise InvalidParam(f"{localpart[:100]!r} cannot be the local part of a room alias on this server")
         return alias
 
