@@ -607,6 +607,15 @@ def test_levels_without_power_levels_event(version: str) -> None:
 
 
 @every_version
+def test_power_levels_under_a_state_key_change_nothing(version: str) -> None:
+    branch = staffed(version, [BOB, CAROL], events={"m.room.power_levels": 0})
+    levels = {"users": {BOB: 70, CAROL: 1000}}
+    assert not may(branch, BOB, "m.room.power_levels", levels)
+    assert may(branch, BOB, "m.room.power_levels", levels, state_key="other")
+    assert not may(branch, BOB, "m.room.power_levels", {"users": {BOB: "x"}}, state_key="other")
+
+
+@every_version
 def test_state_keys_that_are_user_ids(version: str) -> None:
     branch = furnished(version, [BOB])
     for state_key, allowed in ((ALICE, True), (BOB, False), ("@", False), ("bob", True), ("_" + BOB, True), ("", True)):

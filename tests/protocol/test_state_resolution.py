@@ -63,10 +63,21 @@ def test_golden_room(path: Path) -> None:
 
 
 def test_there_are_golden_rooms() -> None:
-    assert len(GOLDEN) == 16
+    assert len(GOLDEN) == 24
 
 
-@pytest.mark.parametrize("name", ["tiny-0-v10", "tiny-3-v12", "small-v10", "small-v12"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tiny-0-v10",
+        "tiny-3-v12",
+        "small-v10",
+        "small-v12",
+        "own-events-v10",
+        "step-1-chains-v10",
+        "agreed-power-levels-v12",
+    ],
+)
 def test_the_oracle_agrees_with_golden_rooms(name: str) -> None:
     room, states, expected = read_golden(GOLDEN[0].parent / f"{name}.json.gz")
     assert set(SpecResolver(room.events).resolve(states).values()) == expected

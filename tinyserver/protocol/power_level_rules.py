@@ -18,6 +18,9 @@ from tinyserver.protocol.room_versions import RoomVersion
 def check_power_levels(event: Event, room: AuthState) -> None:
     """Check a new ``m.room.power_levels`` event against the current one.
 
+    One with a state key other than the empty one has no effect and nothing before it that it could change: the state
+    which the servers of the network select for the check (auth events selection) never has an event of its key.
+
     :raises AuthError: the rule refuses it.
     """
     content, version = event.content, room.version
@@ -27,7 +30,7 @@ def check_power_levels(event: Event, room: AuthState) -> None:
     if version.privileged_creators:
         _check_creators_are_not_listed(content, room)
     current = room.power_levels_event
-    if current is None:  # rule 10.5
+    if current is None or event.state_key:  # rule 10.5
         return
     own = room.power_levels.user_level(event.sender)
     old = current.content
