@@ -105,6 +105,13 @@ class Rooms:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """Who is online."""
+
+    enabled: bool = setting("Whether people see who else in their rooms is online.", True)
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """A token bucket: up to ``burst`` requests at once, refilled by ``per_second``."""
 
@@ -249,6 +256,7 @@ class Config:
     passwords: Passwords = setting("", Passwords())
     sessions: Sessions = setting("", Sessions())
     rooms: Rooms = setting("", Rooms())
+    presence: Presence = setting("", Presence())
     rate_limits: RateLimits = setting("", RateLimits())
     federation: Federation = setting("", Federation())
     outgoing: Outgoing = setting("", Outgoing())

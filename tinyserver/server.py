@@ -5,6 +5,7 @@ Read it from top to bottom to see all parts and who knows whom.
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from tinyserver.accounts.account_data import AccountData
@@ -37,24 +38,34 @@ from tinyserver.api.client.devices import DevicesApi
 from tinyserver.api.client.events import EventsApi
 from tinyserver.api.client.fallback import FallbackApi
 from tinyserver.api.client.filters import FiltersApi
+from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
+from tinyserver.api.client.presence import PresenceApi
 from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.public_rooms import PublicRoomsApi
+from tinyserver.api.client.push_rules import PushRulesApi
+from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
+from tinyserver.api.client.sync import SyncApi
+from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router, Surface
+from tinyserver.bell import Bell
 from tinyserver.clock import Clock
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
+from tinyserver.presence.presence import Presence
 from tinyserver.push.notifications import NotificationMarks
+from tinyserver.push.rules import PushRules
+from tinyserver.push.unread import UnreadCounter
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.creation import RoomCreation
@@ -62,11 +73,19 @@ from tinyserver.rooms.drafts import EventSigner
 from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.state_reader import StateReader
+from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.storage.database import Database
 from tinyserver.storage.events import newest_timestamp
+from tinyserver.sync.engine import SyncEngine
+from tinyserver.sync.filter_sets import FilterSets
+from tinyserver.sync.legacy import LegacySync
+from tinyserver.sync.service import SyncService
+from tinyserver.sync.sources import NoDeviceNews, Sources
+from tinyserver.sync.waiting import Followers
 
 
 class Server:
@@ -91,6 +110,10 @@ class Server:
 
         self.clock = Clock()
         self.db = Database(self.data.database, cache_budget=config.cache.budget)
+        self.bell = Bell(self.db.position, tag=secrets.token_hex(4))
+        self.db.on_commit = self.bell.ring
+        self.ignored_users = IgnoredUsers()
+        self.push_rules = PushRules(self.db)
 
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
@@ -99,11 +122,12 @@ class Server:
 
         self._build_rooms(config)
         self._build_accounts(config)
+        self._build_sync(config)
 
     def _build_rooms(self, config: Config) -> None:
         """Rooms: the one path of an event."""
         alone = Alone(config.server_name, self.signing_key)
-        self.appender = Appender(config.server_name, NotificationMarks())
+        self.appender = Appender(config.server_name, NotificationMarks(self.push_rules))
         self.pipeline = EventPipeline(
             self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, alone, alone
         )
@@ -119,7 +143,6 @@ class Server:
 
     def _build_reading(self, config: Config) -> None:
         """What rooms show: history, state, and how they are found."""
-        self.ignored_users = IgnoredUsers()
         history = RoomHistory(self.db, self.clock, self.ignored_users)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
@@ -166,10 +189,28 @@ class Server:
         self.router.add(AccountApi(self.management))
         self.router.add(DevicesApi(Devices(self.db, sessions, passwords, uia, self.last_seen)))
         self.router.add(ProfileApi(Profiles(self.db, self.accounts, propagator=self.membership)))
-        self.router.add(AccountDataApi(AccountData(self.db)))
+        self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
         self.router.add(FiltersApi(Filters(self.db)))
         capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
         self.router.add(CapabilitiesApi(capabilities))
+
+    def _build_sync(self, config: Config) -> None:
+        """What is new for each device: the one engine, and what it asks besides what rooms store."""
+        self.presence = Presence(self.db, self.bell, enabled=config.presence.enabled)
+        self.typing = Typing(self.db, self.bell)
+        receipts = Receipts(self.db, self.clock)
+        unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
+        sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, NoDeviceNews())
+        followers = Followers(self.bell)
+        engine = SyncEngine(self.db, self.bell, sources, followers)
+        self.sync = SyncService(self.db, self.bell, self.clock, sources, engine, followers)
+        self.router.add(SyncApi(self.sync, FilterSets(self.db)))
+        legacy = LegacySync(self.db, self.bell, self.clock, sources, engine, followers)
+        self.router.add(LegacySyncApi(legacy))
+        self.router.add(ReceiptsApi(receipts, self.presence))
+        self.router.add(TypingApi(self.typing, self.presence))
+        self.router.add(PresenceApi(self.presence))
+        self.router.add(PushRulesApi(self.push_rules))
 
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
@@ -196,9 +237,12 @@ class Server:
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""
+        self.sync.close()
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        self.typing.close()
+        self.presence.close()
         self.hasher.close()
         await self.last_seen.close()
         await self.db.close()

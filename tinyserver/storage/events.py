@@ -333,7 +333,6 @@ def apply_redaction(tx: WriteTransaction, target: StoredEvent, redaction: int) -
         "UPDATE events SET body = ?, flags = flags | ?, redacted_by = ?, notify = 0 WHERE nid = ?",
         (body, int(Flag.REDACTED), redaction, target.nid),
     )
-    tx.execute("DELETE FROM highlights WHERE event = ? AND room = ?", (target.nid, target.room))
     _forget(tx, target.nid)
     row = tx.row(f"SELECT {_COLUMNS} FROM events WHERE nid = ?", (target.nid,))
     return _from_row(tx, row, version)

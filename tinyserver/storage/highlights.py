@@ -12,11 +12,11 @@ _NOTIFY, _HIGHLIGHT = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class HighlightRow:
-    """`event` (nid), in `thread` (nid of its root or None), of notification class `event_class`: what it is to the user."""
+    """What the event at a place of the room is to the user; `thread` is the nid of its thread's root or 0,
+    `event_class` its notification class, `sender` who sent it."""
 
-    event: int
     place: int
-    thread: int | None
+    thread: int
     event_class: int
     sender: int
     notify: bool
@@ -24,20 +24,23 @@ class HighlightRow:
 
 
 def add(tx: WriteTransaction, user: int, stored: StoredEvent, *, notify: bool, highlight: bool) -> None:
-    """Remember what an event is to a user."""
+    """Remember what an event of the timeline is to a user."""
     tx.execute(
-        "INSERT OR REPLACE INTO highlights (user, room, event, thread, kind) VALUES (?, ?, ?, ?, ?)",
-        (user, stored.room, stored.nid, stored.thread, _NOTIFY * notify + _HIGHLIGHT * highlight),
+        "INSERT OR REPLACE INTO highlights (user, room, place, kind) VALUES (?, ?, ?, ?)",
+        (user, stored.room, stored.place, _NOTIFY * notify + _HIGHLIGHT * highlight),
     )
 
 
-def after(tx: ReadTransaction, user: int, room: int, place: int, until: int) -> list[HighlightRow]:
-    """The exceptions for a user among a room's events after a place, up to `until`."""
+def after(tx: ReadTransaction, user: int, room: int, place: int, until: int, limit: int) -> list[HighlightRow]:
+    """The exceptions for a user among a room's events after a place, up to `until`; the newest `limit` of them, without
+    redacted events."""
     return [
-        HighlightRow(row[0], row[1], row[2], row[3], row[4], bool(row[5] & _NOTIFY), bool(row[5] & _HIGHLIGHT))
+        HighlightRow(row[0], row[1], row[2], row[3], bool(row[4] & _NOTIFY), bool(row[4] & _HIGHLIGHT))
         for row in tx.execute(
-            "SELECT h.event, e.place, h.thread, e.notify, e.sender, h.kind FROM highlights h "
-            "JOIN events e ON e.nid = h.event WHERE h.user = ? AND h.room = ? AND e.place > ? AND e.place <= ?",
-            (user, room, place, until),
+            "SELECT h.place, coalesce(e.thread, 0), e.notify, e.sender, h.kind FROM highlights h "
+            "JOIN events e ON e.room = h.room AND e.place = h.place "
+            "WHERE h.user = ? AND h.room = ? AND h.place > ? AND h.place <= ? AND e.notify > 0 "
+            "ORDER BY h.place DESC LIMIT ?",
+            (user, room, place, until, limit),
         )
     ]

@@ -64,6 +64,11 @@ def get(tx: ReadTransaction, nid: int) -> RoomRow:
     return _from_row(tx.row(f"SELECT {_COLUMNS} FROM rooms WHERE nid = ?", (nid,)))
 
 
+def room_id(tx: ReadTransaction, nid: int) -> str:
+    """The ID of a room by its number, which exists."""
+    return str(tx.value("SELECT room_id FROM rooms WHERE nid = ?", (nid,)))
+
+
 def get_many(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, RoomRow]:
     """Rooms by their numbers."""
     return {nid: get(tx, nid) for nid in nids}

@@ -39,15 +39,24 @@ def after(tx: ReadTransaction, room: int, place: int, limit: int, *, until: int 
     return [row[0] for row in rows]
 
 
-def notifying(
-    tx: ReadTransaction, room: int, after_place: int, until: int, limit: int
-) -> list[tuple[int, int, int | None, int]]:
-    """Events that notify somebody under the default rules: (place, notification class, thread, sender), oldest first.
+def classes(
+    tx: ReadTransaction, room: int, after_place: int, until: int, at_most: int, *, in_threads_only: bool = False
+) -> list[tuple[int, int, int, int]]:
+    """The events of a room after a place, up to another (inclusive), as unread counts see them.
 
-    Answered from an index alone.
+    Args:
+        at_most: how many of the newest events are looked at.
+        in_threads_only: leave out the events of the main timeline.
+
+    Returns:
+        (place, notification class, thread, sender), oldest first; the thread is the nid of its root, or 0. Answered
+        from an index alone.
     """
+    threads_only = "AND thread IS NOT NULL " if in_threads_only else ""
     return tx.rows(
-        "SELECT place, notify, thread, sender FROM events WHERE room = ? AND place > ? AND place <= ? AND notify > 0 "
-        "ORDER BY place LIMIT ?",
-        (room, after_place, until, limit),
+        "SELECT place, notify, coalesce(thread, 0), sender FROM events "
+        "WHERE room = ?1 AND place > max(?2, coalesce((SELECT place FROM events WHERE room = ?1 AND place > ?2 "
+        "AND place <= ?3 ORDER BY place DESC LIMIT 1 OFFSET ?4), ?2)) AND place <= ?3 "
+        f"{threads_only}ORDER BY place",
+        (room, after_place, until, at_most),
     )

@@ -40,7 +40,7 @@ CREATE TABLE rooms (
     is_public     INTEGER NOT NULL DEFAULT 0,   -- listed in the room directory
     is_local      INTEGER NOT NULL DEFAULT 1    -- 0: no local user is joined
 ) STRICT;
-CREATE INDEX rooms_public ON rooms (joined DESC, nid) WHERE is_public = 1;
+CREATE INDEX rooms_public ON rooms (joined DESC, nid, is_public) WHERE is_public = 1;
 
 -- What the current state of a room was, from each position on. A row per change of state.
 CREATE TABLE room_states (
@@ -88,14 +88,14 @@ CREATE TABLE memberships (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX memberships_of_local_users ON memberships (user, membership, room) WHERE is_local = 1;
 
--- Events that concern one local user by their content (a mention, a keyword), kept for that user.
+-- Events that concern one local user by their content (a mention, a keyword), kept for that user. Their thread, class
+-- and sender stand in the index events_by_room; a redacted event has no class and counts no more.
 CREATE TABLE highlights (
-    user   INTEGER NOT NULL,
-    room   INTEGER NOT NULL,
-    event  INTEGER NOT NULL,
-    thread INTEGER,
-    kind   INTEGER NOT NULL,             -- bit 1: notifies, bit 2: highlight
-    PRIMARY KEY (user, room, event)
+    user  INTEGER NOT NULL,
+    room  INTEGER NOT NULL,
+    place INTEGER NOT NULL,              -- events.place
+    kind  INTEGER NOT NULL,              -- bit 1: notifies, bit 2: highlight
+    PRIMARY KEY (user, room, place)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE receipts (

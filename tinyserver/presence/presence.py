@@ -1,0 +1,276 @@
+"""Presence: who of those with whom one shares a room is online.
+
+Nothing of it is ever stored. It is made to cost next to nothing:
+
+- A change is noted under a moment, and goes out with the next answer that a device gets anyhow. Only those whom it may
+  concern and who wait are woken, all changes of a while at once, and the more were woken, the longer that while.
+- There is one timer for everything that happens by itself (idling, going offline, waking others), armed only while
+  there is something to wait for. A device that syncs moves a time on, no timer.
+
+spec: client-server-api#presence
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tinyserver.accounts.requester import Requester
+from tinyserver.bell import Bell
+from tinyserver.presence.acquaintances import Acquaintances
+from tinyserver.presence.state import LINGER, OFFLINE, ONLINE, STAYS_SET, Shown, UserPresence
+from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
+from tinyserver.protocol.identifiers import is_valid_user_id
+from tinyserver.storage import accounts, names
+from tinyserver.storage.database import Commit, Database
+from tinyserver.storage.transaction import Topic
+
+MAX_STATUS_BYTES = 1024
+MAX_USERS = 5_000
+"""How many users are remembered; of those who are offline the longest unchanged are forgotten."""
+MAX_SYNC_SECONDS = 300.0
+SWEEP_EVERY = 2.0
+"""Seconds between two looks at what has happened by itself."""
+WAKE_EVERY = 1.0
+"""Seconds between two times at which others are woken, at least ..."""
+WAKE_EVERY_FOR_EACH = 0.03
+"""... and for each who was woken: about a hundred times what it costs to answer one."""
+
+
+class Presence:
+    """The presence of the local users. Lives on the event loop.
+
+    Args:
+        db: where users and memberships are.
+        bell: rung for those who may see a change; tells who sends messages.
+        enabled: whether there is presence at all; else everybody is offline.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, db: Database, bell: Bell, *, enabled: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._db = db
+        self._bell = bell
+        self._enabled = enabled
+        self._clock = clock
+        self._acquaintances = Acquaintances(db, bell)
+        self._users: dict[int, UserPresence] = {}
+        """In the order of their last change."""
+        self._newest = 0
+        """The moment of the newest change."""
+        self._to_wake: set[int] = set()
+        """Users whose change nobody was woken for yet."""
+        self._may_wake_at = 0.0
+        self._next_sweep = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        if enabled:
+            bell.subscribe(self._on_commit)
+
+    # -- what clients do -------------------------------------------------------------------------
+
+    def get(self, requester: Requester, user_id: str) -> dict[str, object]:
+        """What a user's presence is: the body of `GET /presence/{userId}/status`.
+
+        Raises:
+            InvalidParam: that is no user ID.
+            NotFound: there is no such user here.
+            Forbidden: the requester shares no room with them.
+        """
+        if not is_valid_user_id(user_id):
+            raise InvalidParam("That is not a user ID")
+        account = self._db.glance(lambda tx: accounts.find(tx, user_id))
+        if account is None:
+            raise NotFound("There is no presence of this user")
+        if not self._acquaintances.share_a_room(requester.user_nid, account.nid):
+            raise Forbidden("You are not allowed to see their presence")
+        known = self._users.get(account.nid)
+        if known is None:
+            return {"presence": OFFLINE}
+        now = self._clock()
+        self._update(account.nid, known, now)
+        return known.content(now)
+
+    def put(self, requester: Requester, user_id: str, presence: str, status_msg: str | None) -> None:
+        """Set the requester's own presence.
+
+        Args:
+            presence: `online`, `unavailable` or `offline`.
+
+        Raises:
+            Forbidden: somebody else's.
+            InvalidParam: too long a status message.
+        """
+        if user_id != requester.user_id:
+            raise Forbidden("You cannot set the presence of another user")
+        if status_msg is not None and len(status_msg.encode("utf-8", "surrogatepass")) > MAX_STATUS_BYTES:
+            raise InvalidParam(f"status_msg may have {MAX_STATUS_BYTES} bytes")
+        if not self._enabled:
+            return
+        now = self._clock()
+        user = self._user(requester.user_nid)
+        user.status_msg = status_msg or None
+        user.chosen = None if presence == ONLINE else presence
+        if presence != OFFLINE:
+            self._extend(user, requester.device_nid, presence, now + STAYS_SET)
+        if presence == ONLINE:
+            user.last_active = now
+        self._update(requester.user_nid, user, now)
+
+    def active(self, user_nid: int) -> None:
+        """The user has done something: typed, read, sent."""
+        user = self._users.get(user_nid)
+        if user is None:
+            return  # nobody without a device is online
+        if user.chosen != OFFLINE:
+            user.chosen = None
+        now = user.last_active = self._clock()
+        for device, (state, until) in user.devices.items():
+            if state != ONLINE:
+                user.devices[device] = (ONLINE, until)
+        self._update(user_nid, user, now)
+
+    def synced(self, user: int, device: int | None, state: str, seconds: float = 0.0) -> None:
+        """A device of the user has called sync.
+
+        Args:
+            user: nid.
+            state: `online`, `unavailable` or `offline` (the call says nothing about presence).
+            seconds: for how long the call may wait.
+        """
+        if not self._enabled or state == OFFLINE:
+            return
+        now = self._clock()
+        known = self._user(user)
+        if known.shown.presence == OFFLINE and state == ONLINE:
+            known.last_active = now  # to come online is to do something
+        known.devices[device] = (state, now + min(seconds, MAX_SYNC_SECONDS) + LINGER)
+        self._update(user, known, now)
+
+    # -- what sync asks --------------------------------------------------------------------------
+
+    def changed_since(self, user: int, moment: int) -> Sequence[Mapping[str, Any]]:
+        """`m.presence` events of those whom a user may see (themselves included) and whose presence changed after a
+        moment; from 0 all who are not offline."""
+        if self._newest <= moment:
+            return ()
+        own = self._users.get(user)
+        if own is not None and moment < own.sees_anew:
+            moment = 0
+        now = self._clock()
+        found = []
+        for nid in reversed(self._users):
+            known = self._users[nid]
+            if known.moment <= moment:
+                break
+            if moment == 0 and known.shown.presence == OFFLINE:
+                continue
+            if self._acquaintances.share_a_room(user, nid):
+                found.append({"type": "m.presence", "sender": known.user_id, "content": known.content(now)})
+        return found
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def _user(self, user: int) -> UserPresence:
+        known = self._users.get(user)
+        if known is None:
+            known = UserPresence(self._db.glance(lambda tx: names.text(tx, user)))
+            if len(self._users) >= MAX_USERS:
+                self._forget_one()
+            self._users[user] = known
+        return known
+
+    def _forget_one(self) -> None:
+        offline = (user for user, known in self._users.items() if known.shown.presence == OFFLINE)
+        forgotten = next(offline, None)
+        if forgotten is None:
+            forgotten = next(iter(self._users))
+        del self._users[forgotten]
+        self._to_wake.discard(forgotten)
+
+    @staticmethod
+    def _extend(user: UserPresence, device: int | None, state: str, until: float) -> None:
+        _, before = user.devices.get(device, (state, until))
+        user.devices[device] = (state, max(until, before))
+
+    def _update(self, user: int, known: UserPresence, now: float) -> None:
+        """Note it if what others see has changed; see to it that the next change by itself is noticed."""
+        shown = known.at(now)
+        if shown != known.shown:
+            self._note(user, known, shown)
+        when = known.next_change(now)
+        if when < self._next_sweep:
+            self._next_sweep = max(when, now + SWEEP_EVERY)
+            self._arm()
+
+    def _note(self, user: int, known: UserPresence, shown: Shown) -> None:
+        worth_waking = (shown.presence, shown.status_msg) != (known.shown.presence, known.shown.status_msg)
+        known.shown = shown
+        known.moment = self._newest = self._bell.next_moment()
+        del self._users[user]
+        self._users[user] = known
+        if worth_waking:
+            self._to_wake.add(user)
+            self._arm()
+
+    def _wake_others(self, now: float) -> None:
+        """Ring the bell for the users who are connected and may see one of the changes."""
+        changed, self._to_wake = self._to_wake, set()
+        concerned = [
+            user
+            for user, known in self._users.items()
+            if known.devices and any(self._acquaintances.share_a_room(user, other) for other in changed)
+        ]
+        self._bell.ring_users(concerned)
+        self._may_wake_at = now + max(WAKE_EVERY, WAKE_EVERY_FOR_EACH * len(concerned))
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Let the timer go off when something is due next."""
+        due = min(self._next_sweep, self._may_wake_at if self._to_wake else math.inf)
+        if due >= self._timer_at or due == math.inf:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(due - self._clock(), 0.0), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._next_sweep = math.inf
+            for user, known in list(self._users.items()):
+                if known.devices:
+                    known.drop_gone_devices(now)
+                    self._update(user, known, now)
+        if self._to_wake and now >= self._may_wake_at:
+            self._wake_others(now)
+        self._arm()
+
+    def _on_commit(self, commit: Commit) -> None:
+        """Who sends an event is active; who joins a room sees others in it and is seen by them.
+
+        The newest events are in memory; one that is not is passed over.
+        """
+        for change in commit.changes:
+            if change.topic is Topic.TIMELINE:
+                stored = self._db.caches.events.get(change.position)
+                if stored is not None and stored.device is not None:
+                    self.active(stored.sender_nid)
+            elif change.topic is Topic.MEMBERSHIP:
+                known = self._users.get(change.nid)
+                if known is not None and known.devices:
+                    self._note(change.nid, known, known.shown)
+                    known.sees_anew = known.moment
