@@ -175,7 +175,10 @@ def compare(room: ForkedRoom, directory: Path, synapse: str | None) -> bool:
     if synapse:
         theirs = run_child(synapse, "benchmarks/synapse_resolver.py", str(lines))
         answers.add(theirs["digest"])
-        row += f"  | Synapse {theirs['seconds'] * 1000:7.1f} ms  memory {theirs['memory_kib'] / 1024:6.1f} MiB"
+        row += (
+            f"  | Synapse {theirs['seconds'] * 1000:7.1f} ms  memory {theirs['memory_kib'] / 1024:6.1f} MiB,"
+            f" with the room parsed {theirs['memory_of_room_kib'] / 1024:6.1f} MiB"
+        )
     agree = len(answers) == 1
     print(row + ("" if agree else "  ANSWERS DIFFER"), flush=True)
     for each in directory.iterdir():

@@ -204,25 +204,24 @@ def conflicts(tx: Transaction, roots: Sequence[int]) -> dict[Key, tuple[int | No
 
 
 def _differences(tx: Transaction, roots: tuple[int, ...]) -> Iterator[tuple[Key, tuple[int | None, ...]]]:
-    stack: list[tuple[tuple[_View, ...], int, int]] = [(roots, _TYPE, 0)]
+    stack: list[tuple[tuple[_View, ...], int, int]] = [(roots, _TYPE, 0)] if len(set(roots)) > 1 else []
     while stack:
         views, axis, shift = stack.pop()
-        if all(view == views[0] for view in views):
-            continue
         loaded = _load_views(tx, views)
         branches = [node for node in loaded if isinstance(node, Branch)]
         if not branches:
             leaves = [node for node in loaded if isinstance(node, dict)]
-            for key in {key for leaf in leaves for key in leaf}:
-                values = tuple(leaf.get(key) for leaf in leaves)
-                if any(value != values[0] for value in values):
-                    yield key, values
+            first = leaves[0].items()
+            for key in {key for leaf in leaves[1:] if leaf is not leaves[0] for key, _ in first ^ leaf.items()}:
+                yield key, tuple([leaf.get(key) for leaf in leaves])
             continue
         if axis == _TYPE and _of_one_type(loaded, branches[0].type_nid):
             axis, shift = _STATE_KEY, 0
         parts = [_parts(view, node, axis, shift) for view, node in zip(views, loaded, strict=True)]
         for digit in {digit for part in parts for digit in part}:
-            stack.append((tuple(part.get(digit, EMPTY) for part in parts), axis, shift + nodes.DIGIT_BITS))
+            below = tuple([part.get(digit, EMPTY) for part in parts])
+            if below.count(below[0]) < len(below):
+                stack.append((below, axis, shift + nodes.DIGIT_BITS))
 
 
 def _load_views(tx: Transaction, views: tuple[_View, ...]) -> list[Branch | dict[Key, int]]:

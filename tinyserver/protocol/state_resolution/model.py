@@ -10,7 +10,7 @@ from tinyserver.protocol.events import Event
 
 Item = TypeVar("Item")
 
-BATCH = 256
+BATCH = 128
 """How many events are asked of an :class:`EventSource` at once."""
 
 
@@ -114,11 +114,11 @@ class AuthGraph:
 
 
 class EventCache:
-    """Parsed events, at most ``capacity`` at a time: a resolution of any size keeps to a few megabytes."""
+    """Parsed events, at most ``capacity`` at a time: a resolution of any size keeps to a megabyte or two."""
 
     __slots__ = ("_capacity", "_events", "_source")
 
-    def __init__(self, source: EventSource, capacity: int = 2048) -> None:
+    def __init__(self, source: EventSource, capacity: int = 512) -> None:
         self._source = source
         self._capacity = capacity
         self._events: dict[int, Event] = {}
