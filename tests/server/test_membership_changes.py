@@ -40,7 +40,7 @@ async def people(new_user: Any) -> tuple[Client, Client, Client]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_life_in_every_version(people: Any, version: str) -> None:
-    alice, bob, carol = people
+    alice, bob, _ = people
     room = await alice.create_room(room_version=version)
     await bob.join(room, expect=403, errcode="M_FORBIDDEN")
     await alice.invite(room, bob)
