@@ -23,8 +23,8 @@ _TABLES = ("users", "events", "notifications")
 def levels_for_upgrade(tx: ReadTransaction, old: RoomRow, new: RoomRow, user_id: str) -> dict[str, Any]:
     """The content of the new room's `m.room.power_levels`: those of the old room as the new version wants them.
 
-    Creators whose power was infinite get what it takes to do everything, where the new room does not count them among
-    its creators. Where creators are above all others, only they may replace the new room, unless somebody decided
+    Creators whose power was infinite get what it takes to do everything in a room that has no such creators, and become
+    administrators in one that has others. Where creators are above all others, only they may replace the new room, unless somebody decided
     otherwise in a room of the same kind.
 
     Args:
@@ -50,8 +50,8 @@ def levels_for_upgrade(tx: ReadTransaction, old: RoomRow, new: RoomRow, user_id:
     assert new_create is not None
     users = levels["users"]
     if old.version.privileged_creators:
-        highest = max([_ADMIN, *_all_levels(levels)])
-        users |= dict.fromkeys(sorted(room_creators(old_create.event)), highest)
+        enough = _ADMIN if new.version.privileged_creators else max([_ADMIN, *_all_levels(levels)])
+        users |= dict.fromkeys(sorted(room_creators(old_create.event)), enough)
     if new.version.privileged_creators:
         for creator in room_creators(new_create.event):
             users.pop(creator, None)
@@ -66,6 +66,8 @@ def _readable(content: Mapping[str, Any], version: RoomVersion) -> dict[str, Any
         if name not in _TABLES and (level := _level(value, version)) is not None:
             levels[name] = level
     for name in _TABLES:
+        if name not in content and name not in ("users", "events"):
+            continue
         table = content.get(name)
         entries = table.items() if isinstance(table, dict) else ()
         levels[name] = {key: level for key, value in entries if (level := _level(value, version)) is not None}
