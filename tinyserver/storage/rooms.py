@@ -102,14 +102,6 @@ def set_public(tx: WriteTransaction, nid: int, is_public: bool) -> None:
     tx.execute("UPDATE rooms SET is_public = ? WHERE nid = ?", (int(is_public), nid))
 
 
-def public(tx: ReadTransaction, offset: int, limit: int) -> list[RoomRow]:
-    """Rooms in the directory, the largest first."""
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM rooms WHERE is_public = 1 ORDER BY joined DESC, nid LIMIT ? OFFSET ?", (limit, offset)
-    )
-    return [_from_row(row) for row in rows]
-
-
 def set_alias(tx: WriteTransaction, alias: str, room: int, creator: int) -> None:
     """Point an alias to a room; the alias is free."""
     tx.execute("INSERT INTO aliases (alias, room, creator) VALUES (?, ?, ?)", (alias, room, creator))
