@@ -37,4 +37,4 @@ def stripped_room(tx: ReadTransaction, room: int, room_id: str, member: StoredEv
         unsigned = member.event.pdu.get("unsigned")
         named = unsigned if isinstance(unsigned, dict) else {}
         state = prune_stripped_state(named.get("invite_room_state", named.get("knock_room_state")))
-    return StrippedRoom(room_id, [*state, stripped_state(member.event)])
+    return StrippedRoom(room, room_id, member, [*state, stripped_state(member.event)])

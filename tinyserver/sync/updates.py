@@ -52,9 +52,11 @@ class RoomUpdate:
 
 @dataclass(frozen=True, slots=True)
 class StrippedRoom:
-    """A room that the reader was invited to, or knocked at: its stripped state."""
+    """A room that the reader was invited to, or knocked at: its stripped state, and the member event that says so."""
 
+    room: int
     room_id: str
+    member: StoredEvent
     state: Sequence[Mapping[str, Any]]
 
 

@@ -140,13 +140,13 @@ def _account_data(rows: Sequence[AccountDataRow]) -> list[bytes]:
 
 
 def _ephemeral(room: RoomUpdate) -> list[bytes]:
-    found = [json_text({"type": "m.receipt", "content": content}) for content in _receipts(room.receipts)]
+    found = [json_text({"type": "m.receipt", "content": content}) for content in receipt_contents(room.receipts)]
     if room.typing is not None:
         found.append(json_text({"type": "m.typing", "content": {"user_ids": list(room.typing)}}))
     return found
 
 
-def _receipts(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+def receipt_contents(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """The contents of `m.receipt` events: one, unless a user has receipts of several threads at the same event."""
     contents: list[dict[str, Any]] = []
     for receipt in receipts:

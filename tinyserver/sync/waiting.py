@@ -49,6 +49,7 @@ class Followers:
         self._size = 0
         self._users: dict[int, Follower] = {}
         self._by_room: dict[int, set[Follower]] = {}
+        self._peeking: set[Follower] = set()
         self._closed = False
         bell.subscribe(self._on_commit)
         bell.subscribe_moments(self._on_moment)
@@ -99,10 +100,20 @@ class Followers:
             follower.waiting.discard(future)
             timer.cancel()
 
+    async def wait_for_room(self, room: int, point: Point, timeout: float) -> bool:
+        """The same for somebody who looks at one room, which they need not be in."""
+        peeking = Follower(0, frozenset((room,)), unlisted={room})
+        self._peeking.add(peeking)
+        try:
+            return await self.wait(peeking, point, timeout)
+        finally:
+            self._peeking.discard(peeking)
+            self._drop(peeking, room)
+
     def close(self) -> None:
         """Answer everybody who waits, and let nobody wait any more: the server is about to stop."""
         self._closed = True
-        for follower in self._users.values():
+        for follower in (*self._users.values(), *self._peeking):
             for future in follower.waiting:
                 _end(future, False)
 
@@ -161,14 +172,17 @@ class Followers:
         if follower.joined is None:
             return
         for room in follower.joined - follower.unlisted:
-            followers = self._by_room.get(room)
-            if followers is not None:
-                followers.discard(follower)
-                if not followers:
-                    del self._by_room[room]
+            self._drop(follower, room)
         self._size -= len(follower.joined)
         follower.joined = None
         follower.unlisted = set()
+
+    def _drop(self, follower: Follower, room: int) -> None:
+        followers = self._by_room.get(room)
+        if followers is not None:
+            followers.discard(follower)
+            if not followers:
+                del self._by_room[room]
 
     def _forget_idle(self, but: Follower) -> None:
         for follower in list(self._users.values()):
