@@ -5,6 +5,7 @@ Edges, state, membership rows, relations, redactions and unread marks are stored
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,8 +120,7 @@ class Appender:
 
     def _advance(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, position: int) -> None:
         """Move the forward extremities on and let the current state follow."""
-        parents = set(events.find_many(tx, stored.event.prev_event_ids).values())
-        extremities = tuple(sorted({*room.extremities} - parents | {stored.nid}))
+        extremities = tuple(sorted(_not_followed(tx, room.extremities, stored.event) | {stored.nid}))
         rooms.advance(tx, room.nid, extremities, position)
         assert stored.state is not None
         current = stored.state
@@ -161,3 +161,23 @@ class Appender:
     def is_local(self, user_id: str) -> bool:
         """Whether a user has this server as home."""
         return domain_of(user_id) == self._server_name
+
+
+def _not_followed(tx: WriteTransaction, extremities: Collection[int], event: Event) -> set[int]:
+    """Those of the forward extremities that a new event does not follow, be it by way of events that were held back."""
+    left = set(extremities)
+    todo = list(event.prev_event_ids)
+    seen: set[str] = set()
+    while todo and left:
+        event_id = todo.pop()
+        nid = None if event_id in seen else events.find(tx, event_id)
+        seen.add(event_id)
+        if nid is None:
+            continue
+        if nid in left:
+            left.discard(nid)
+            continue
+        parent = events.get(tx, nid)
+        if parent.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
+            todo.extend(parent.event.prev_event_ids)
+    return left
