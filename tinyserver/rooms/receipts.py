@@ -55,6 +55,11 @@ class _Move:
     event: StoredEvent
 
 
+_PATIENCE = 0.25
+"""Seconds that a receipt may wait for the commit of a message: it costs the card no fsync of its own then, and the
+devices that are told of it are woken once."""
+
+
 class Receipts:
     """Moves receipts of local users, and tells sync which have moved.
 
@@ -138,7 +143,7 @@ class Receipts:
             for move in moves:
                 self._store(tx, room, requester, move, now)
 
-        await self._db.write(step)
+        await self._db.write(step, patience=_PATIENCE)
 
     def _store(self, tx: WriteTransaction, room: RoomRow, requester: Requester, move: _Move, now: int) -> None:
         user = requester.user_nid

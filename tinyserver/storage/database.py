@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from tinyserver.storage import migrations
 from tinyserver.storage.caches import Caches
-from tinyserver.storage.errors import StorageError, translate
+from tinyserver.storage.errors import StorageError, StorageFull, translate
 from tinyserver.storage.transaction import Change, ReadTransaction, WriteTransaction
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,10 @@ Result = TypeVar("Result")
 
 PAGE_SIZE = 4096
 """Bytes; fixed when a database is made."""
-CHECKPOINT_PAGES = 2000
-"""The write-ahead log is folded into the database when it holds this many pages."""
+CHECKPOINT_COMMITS = 1000
+"""The write-ahead log is folded into the database after this many commits ..."""
+CHECKPOINT_BYTES = 8 * 1024 * 1024
+"""... or when its file has grown by so much."""
 POSITIONS_PER_RESERVATION = 100_000
 """How far ahead the position counter is reserved on disk, so that a commit need not store it."""
 MAX_STEPS_PER_COMMIT = 200
@@ -91,8 +93,12 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         try:
             self._writer = _connect(path, cache_kib=4096)
-            migrations.migrate(self._writer)
-            self._position = self._reserved = self._first_position()
+            try:
+                migrations.migrate(self._writer)
+                self._position = self._reserved = self._first_position()
+            except BaseException:
+                self._writer.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise translate(error, path.parent) from error
         self.position = self._position
@@ -100,6 +106,9 @@ class Database:
         self._readers = ThreadPoolExecutor(readers, "reader")
         self._maintenance = ThreadPoolExecutor(1, "checkpoint")
         self._checkpointing = threading.Event()
+        self._wal = Path(f"{path}-wal")
+        self._wal_size = 0
+        self._commits = 0
         self._thread: threading.Thread | None = None
         self._trouble: type[StorageError] | None = None
         self._trouble_logged_at = 0.0
@@ -194,6 +203,9 @@ class Database:
                 connection.execute("COMMIT")
         except BaseException as error:
             self._roll_back()
+            # A step may have remembered what an earlier one of its group had changed, and now has not.
+            self.caches.epoch += 1
+            self.caches.events.clear()
             cause = self._translate(error)
             for job in group:
                 job.error = job.error or cause
@@ -231,6 +243,8 @@ class Database:
         if self._trouble is not type(trouble) or now - self._trouble_logged_at >= TROUBLE_LOG_SECONDS:
             self._trouble, self._trouble_logged_at = type(trouble), now
             log.error("the database in %s cannot be written: %s", self.path.parent, trouble)
+            if isinstance(trouble, StorageFull):
+                self._start_checkpoint()  # a log that has been folded in is written anew from its beginning
 
     def _run_step(self, job: _Job, group_names: dict[str, int]) -> None:
         connection = self._writer
@@ -318,12 +332,19 @@ class Database:
     # -- the write-ahead log ---------------------------------------------------------------------
 
     def _checkpoint_if_due(self) -> None:
-        wal = Path(f"{self.path}-wal")
+        """Have the log folded in after a number of commits, or when one of them made its file grow much.
+
+        The file does not shrink when it is folded in, it is written from its beginning again: its size alone tells
+        nothing.
+        """
+        self._commits += 1
         try:
-            due = wal.stat().st_size > CHECKPOINT_PAGES * PAGE_SIZE
+            size = self._wal.stat().st_size
         except OSError:
             return
-        if due and not self._checkpointing.is_set():
+        grown = size > self._wal_size + CHECKPOINT_BYTES
+        if (grown or self._commits >= CHECKPOINT_COMMITS) and not self._checkpointing.is_set():
+            self._commits, self._wal_size = 0, max(size, self._wal_size)
             self._checkpointing.set()
             self._maintenance.submit(self._checkpoint)
 
