@@ -5,7 +5,7 @@ Edges, state, membership rows, relations, redactions and unread marks are stored
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,11 +105,12 @@ class Appender:
             ),
             known=admission.outlier is not None,
         )
-        graph.connect(tx, stored)
+        parents = events.find_many(tx, event.prev_event_ids)
+        graph.connect(tx, stored, parents)
         if not visible:
             return stored
         graph.relate(tx, stored)
-        self._advance(tx, room, stored, position)
+        self._advance(tx, room, stored, parents, position)
         if event.type == "m.room.redaction":
             redact_if_allowed(tx, room, stored)
         for waiting in redactions_waiting_for(tx, room, stored):
@@ -118,10 +119,12 @@ class Appender:
         tx.changed(Topic.TIMELINE, room.nid, position)
         return stored
 
-    def _advance(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, position: int) -> None:
+    def _advance(
+        self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, parents: Mapping[str, int], position: int
+    ) -> None:
         """Move the forward extremities on and let the current state follow."""
-        extremities = tuple(sorted(_not_followed(tx, room.extremities, stored.event) | {stored.nid}))
-        rooms.advance(tx, room.nid, extremities, position)
+        extremities = tuple(sorted(_not_followed(tx, room.extremities, parents.values()) | {stored.nid}))
+        rooms.advance(tx, room.nid, extremities, stored.nid)
         assert stored.state is not None
         current = stored.state
         if len(extremities) > 1:
@@ -163,21 +166,20 @@ class Appender:
         return domain_of(user_id) == self._server_name
 
 
-def _not_followed(tx: WriteTransaction, extremities: Collection[int], event: Event) -> set[int]:
-    """Those of the forward extremities that a new event does not follow, be it by way of events that were held back."""
+def _not_followed(tx: WriteTransaction, extremities: Collection[int], parents: Iterable[int]) -> set[int]:
+    """Those of the forward extremities that an event with these parents does not follow, be it by way of events that
+    were held back."""
     left = set(extremities)
-    todo = list(event.prev_event_ids)
-    seen: set[str] = set()
+    todo = list(parents)
+    seen = set(todo)
     while todo and left:
-        event_id = todo.pop()
-        nid = None if event_id in seen else events.find(tx, event_id)
-        seen.add(event_id)
-        if nid is None:
-            continue
+        nid = todo.pop()
         if nid in left:
             left.discard(nid)
             continue
         parent = events.get(tx, nid)
         if parent.flags & (Flag.REJECTED | Flag.SOFT_FAILED):
-            todo.extend(parent.event.prev_event_ids)
+            further = set(events.find_many(tx, parent.event.prev_event_ids).values()) - seen
+            seen |= further
+            todo.extend(further)
     return left

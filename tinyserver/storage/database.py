@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-PAGE_SIZE = 4096
-"""Bytes; fixed when a database is made."""
+PAGE_SIZE = 1024
+"""Bytes; fixed when a database is made. A message touches half a dozen pages, each of which is written whole to the
+write-ahead log: small pages halve what a card has to write (`docs/benchmarks.md`)."""
 CHECKPOINT_COMMITS = 1000
 """The write-ahead log is folded into the database after this many commits ..."""
 CHECKPOINT_BYTES = 8 * 1024 * 1024
@@ -364,8 +365,10 @@ class Database:
 
 def _connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=400, timeout=30)
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # Only once: saying it again would write a page, and wait for the writer.
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")

@@ -28,7 +28,13 @@ class RoomRow:
     is_public: bool
 
 
-_COLUMNS = "nid, room_id, version, state, extremities, last_event, first_place, joined, invited, is_public"
+# A room's newest event is the end of an index; a room whose only forward extremity it is says no more: a message
+# then does not write the room's row.
+_NEWEST = "SELECT {} FROM events WHERE room = rooms.nid AND place IS NOT NULL ORDER BY place DESC LIMIT 1"
+_COLUMNS = (
+    f"nid, room_id, version, state, ifnull(extremities, '[' || ({_NEWEST.format('nid')}) || ']'), "
+    f"({_NEWEST.format('place')}), first_place, joined, invited, is_public"
+)
 
 
 def _from_row(row: Any) -> RoomRow:
@@ -37,8 +43,8 @@ def _from_row(row: Any) -> RoomRow:
         row[1],
         get_room_version(row[2]),
         row[3],
-        tuple(json.loads(row[4])),
-        row[5],
+        tuple(json.loads(row[4] or "[]")),
+        row[5] or 0,
         row[6],
         row[7],
         row[8],
@@ -74,12 +80,17 @@ def get_many(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, RoomRow]:
     return {nid: get(tx, nid) for nid in nids}
 
 
-def advance(tx: WriteTransaction, nid: int, extremities: Collection[int], last_event: int) -> None:
-    """Note a new newest event and the forward extremities that follow from it."""
-    tx.execute(
-        "UPDATE rooms SET extremities = ?, last_event = ? WHERE nid = ?",
-        (json.dumps(sorted(extremities), separators=(",", ":")), last_event, nid),
-    )
+def advance(tx: WriteTransaction, room: int, extremities: Collection[int], newest: int) -> None:
+    """Note the forward extremities that follow from a new event.
+
+    Args:
+        newest: the nid of the new event, which is the newest of the timeline.
+    """
+    if set(extremities) == {newest}:
+        tx.execute("UPDATE rooms SET extremities = NULL WHERE nid = ? AND extremities IS NOT NULL", (room,))
+        return
+    stored = json.dumps(sorted(extremities), separators=(",", ":"))
+    tx.execute("UPDATE rooms SET extremities = ? WHERE nid = ?", (stored, room))
 
 
 def set_state(tx: WriteTransaction, nid: int, state: int, position: int, joined: int, invited: int) -> None:

@@ -32,8 +32,8 @@ CREATE TABLE rooms (
     room_id       TEXT NOT NULL UNIQUE,
     version       TEXT NOT NULL,
     state         INTEGER NOT NULL DEFAULT 0,   -- root of the current (resolved) state
-    extremities   TEXT NOT NULL DEFAULT '[]',   -- forward extremities: JSON array of events.nid
-    last_event    INTEGER NOT NULL DEFAULT 0,   -- place of the newest event of the timeline
+    extremities   TEXT,                         -- forward extremities: JSON array of events.nid; null: the newest
+                                                -- event of the timeline is the only one
     first_place   INTEGER NOT NULL DEFAULT 0,   -- place of the oldest event fetched from history (0: none)
     joined        INTEGER NOT NULL DEFAULT 0,   -- members by membership, kept with the current state
     invited       INTEGER NOT NULL DEFAULT 0,
