@@ -148,7 +148,8 @@ class Room:
         thread = {"all": "", "main": "main", "own": said.thread}[how]
         if thread in ("", said.thread):
             requester = Requester(BOB, self.bob)
-            await self.receipts.send(requester, self.room_id, kind, said.event_id, thread or None)
+            sent = self.receipts.send(requester, self.room_id, kind, said.event_id, thread or None)
+            await asyncio.gather(sent, self.world.db.write(lambda tx: None))  # receipts wait for others to commit with
             self.model.receipts[thread] = max(index, self.model.receipts.get(thread, -1))
 
     def check(self) -> None:

@@ -177,7 +177,7 @@ class Presence:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, math.inf
 
     # -- changes ---------------------------------------------------------------------------------
 

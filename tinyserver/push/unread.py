@@ -199,6 +199,9 @@ class _ThreadTally:
     def read_up_to(self, place: int) -> None:
         """Forget the events up to a place."""
         number = bisect_right(self.marks, place << 8 | 0xFF)
+        if number == len(self.marks):  # usually everything
+            self.marks, self.classes = array("q"), {}
+            return
         for mark in self.marks[:number]:
             event_class = mark & 0xFF
             self.classes[event_class] -= 1
