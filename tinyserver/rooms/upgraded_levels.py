@@ -24,8 +24,8 @@ def levels_for_upgrade(tx: ReadTransaction, old: RoomRow, new: RoomRow, user_id:
     """The content of the new room's `m.room.power_levels`: those of the old room as the new version wants them.
 
     Creators whose power was infinite get what it takes to do everything in a room that has no such creators, and become
-    administrators in one that has others. Where creators are above all others, only they may replace the new room, unless somebody decided
-    otherwise in a room of the same kind.
+    administrators in one that has others. Where creators are above all others, only they may replace the new room,
+    unless somebody decided otherwise in a room of the same kind.
 
     Args:
         user_id: who upgrades the room.

@@ -1,12 +1,13 @@
 """Memory that may be forgotten: what the database threads and the event loop remember of what is stored.
 
 Every cache counts its bytes against its share of one budget (`[cache] budget`) and drops its oldest
-entries when the share is used up. A write step never puts something here that a roll-back could undo.
-Operations are single dictionary operations, hence safe from several threads.
+entries when the share is used up. A write step never puts something here that a roll-back could undo. Several threads
+use them at once.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -21,13 +22,15 @@ class BoundedCache(Generic[Key, Value]):
 
     Two generations: reading an entry of the old one moves it to the young one; when the young one
     has used half of the budget it becomes the old one and the old one is forgotten. Cheaper than
-    an exact order of use: a hit in the young generation writes nothing.
+    an exact order of use: a hit in the young generation writes nothing, and takes no lock.
     """
 
-    __slots__ = ("_half", "_old", "_size", "_used", "_young")
+    __slots__ = ("_half", "_lock", "_old", "_size", "_used", "_young")
 
     def __init__(self, budget: int, size: Callable[[Value], int]) -> None:
         self._half = max(budget // 2, 1)
+        # Between finding an entry in the old generation and putting it into the young one nobody may drop it.
+        self._lock = threading.Lock()
         self._size = size
         self._young: dict[Key, Value] = {}
         self._old: dict[Key, Value] = {}
@@ -36,14 +39,19 @@ class BoundedCache(Generic[Key, Value]):
     def get(self, key: Key) -> Value | None:
         """The value, or None when it is not (any more) known."""
         value = self._young.get(key)
-        if value is None:
-            value = self._old.pop(key, None)
-            if value is not None:
-                self.put(key, value)
+        if value is None and key in self._old:
+            with self._lock:
+                value = self._old.pop(key, None)
+                if value is not None:
+                    self._put(key, value)
         return value
 
     def put(self, key: Key, value: Value) -> None:
         """Remember a value."""
+        with self._lock:
+            self._put(key, value)
+
+    def _put(self, key: Key, value: Value) -> None:
         if self._used >= self._half:
             self._old = self._young
             self._young = {}
@@ -53,12 +61,14 @@ class BoundedCache(Generic[Key, Value]):
 
     def drop(self, key: Key) -> None:
         """Forget one entry (its bytes are counted until the generation ends)."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+        with self._lock:
+            self._young.pop(key, None)
+            self._old.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old, self._used = {}, {}, 0
+        with self._lock:
+            self._young, self._old, self._used = {}, {}, 0
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

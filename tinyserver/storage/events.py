@@ -238,6 +238,8 @@ def _remember(tx: ReadTransaction, stored: StoredEvent) -> None:
     # Not what a commit since the start of this snapshot may have reduced, nor what this step has changed itself.
     if tx.epoch == tx.caches.epoch and not (isinstance(tx, WriteTransaction) and stored.nid in tx.changed_events):
         tx.caches.events.put(stored.nid, stored)
+        if tx.epoch != tx.caches.epoch:  # changed this very moment: whoever dropped it may have come before the put
+            tx.caches.events.drop(stored.nid)
 
 
 def by_id(tx: ReadTransaction, event_id: str) -> StoredEvent | None:
