@@ -202,17 +202,6 @@ def _check_thread(tx: ReadTransaction, event: StoredEvent, thread: str) -> None:
         raise InvalidParam("The event is not in the thread that thread_id names")
 
 
-def receipt_content(found: Sequence[Receipt]) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
-    """The content of an `m.receipt` event: event ID -> receipt type -> user ID -> receipt."""
-    content: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
-    for receipt in found:
-        told: dict[str, object] = {"ts": receipt.ts}
-        if receipt.thread_id is not None:
-            told["thread_id"] = receipt.thread_id
-        content.setdefault(receipt.event_id, {}).setdefault(receipt.receipt_type, {})[receipt.user_id] = told
-    return content
-
-
 class RecentReceipts:
     """The receipts that moved last, in memory. Written on the event loop, read anywhere.
 

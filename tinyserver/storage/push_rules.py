@@ -35,11 +35,6 @@ def put(tx: WriteTransaction, user: int, changes: bytes, *, exact: bool) -> int:
     return position
 
 
-def remove_all(tx: WriteTransaction, user: int) -> None:
-    """Go back to the default rules, for an account that is closed."""
-    tx.execute("DELETE FROM push_rules WHERE user = ?", (user,))
-
-
 def inexact_users(tx: ReadTransaction) -> frozenset[int]:
     """The users whose rules must be asked about each single event. Reads the whole table: for the start."""
     return frozenset(row[0] for row in tx.execute("SELECT user FROM push_rules WHERE exact = 0"))
