@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,18 @@ async def test_event_with_unknown_parents_waits_for_them(world: World) -> None:
     assert (await world.receive(other, first)).outcome is Outcome.ACCEPTED
     assert (await world.receive(other, second)).outcome is Outcome.ACCEPTED
     assert (await world.receive(other, second)).outcome is Outcome.KNOWN
+
+
+async def test_parents_in_another_room_are_missing(world: World) -> None:
+    room = await world.create_room("@alice:here", "10")
+    await world.send(room, "@alice:here", "m.room.join_rules", {"join_rule": "public"}, state_key="")
+    other = await world.second_server(room)
+    await world.join_from(other, room, "@bob:there")
+    elsewhere = await world.create_room("@alice:here", "10")
+    base = replace(world.snapshot(room), parents=world.snapshot(room).parents + world.snapshot(elsewhere).parents)
+    pdu = world.remote_event(other, base, "@bob:there", "m.room.message", {"body": "1"})
+    with pytest.raises(MissingAncestors):
+        await world.receive(other, pdu)
 
 
 async def test_tampered_content_is_taken_redacted(world: World) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from tinyserver.clock import Clock
 from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth, check_auth_events
+from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.canonical_json import CanonicalJsonError
 from tinyserver.protocol.errors import BadJson, NotFound
 from tinyserver.protocol.event_hashes import check_content_hash
@@ -218,9 +219,10 @@ class EventPipeline:
         if not check_content_hash(event.pdu):
             # The signature covers the redacted form: that much is true of what the sender said.
             event = parse_pdu(redact(event.pdu, room.version), room.version)
-        missing = self._db.glance(lambda tx: _missing_ancestors(tx, event))
-        if missing:
-            await self._missing_events.fetch(origin, room, event, missing)
+        try:
+            return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
+        except MissingAncestors as missing:
+            await self._missing_events.fetch(origin, room, event, missing.event_ids)
         return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
 
     def admit(self, tx: WriteTransaction, room_nid: int, event: Event) -> Received:
@@ -232,12 +234,17 @@ class EventPipeline:
         known = events.by_id(tx, event.event_id)
         if known is not None and not known.flags & Flag.OUTLIER:
             return Received(Outcome.KNOWN, known)
-        missing = _missing_ancestors(tx, event)
-        if missing:
-            raise MissingAncestors(missing)
+        wanted = [*event.auth_event_ids, *event.prev_event_ids]
+        ancestors = events.find_many(tx, wanted)
+        if any(event_id not in ancestors for event_id in wanted):
+            raise MissingAncestors([event_id for event_id in wanted if event_id not in ancestors])
         room = rooms.get(tx, room_nid)
-        auth = list(events.get_many(tx, list(events.find_many(tx, event.auth_event_ids).values())).values())
-        state_before = self._state_before(tx, room, event)
+        auth = list(events.get_many(tx, {ancestors[event_id] for event_id in event.auth_event_ids}).values())
+        parents = events.get_many(tx, {ancestors[event_id] for event_id in event.prev_event_ids}).values()
+        elsewhere = [parent.event_id for parent in parents if parent.room != room_nid]
+        if elsewhere:  # in this room there are no such events, and the state of another room is none of its business
+            raise MissingAncestors(elsewhere)
+        state_before = self._state_before(tx, room, parents)
         admission = Admission(
             event,
             state_before,
@@ -245,12 +252,14 @@ class EventPipeline:
             outlier=None if known is None else known.nid,
         )
         try:
-            authorise(tx, room, event, auth)
-            check_against(tx, state_before, event)
+            before = _auth_state(tx, state_before, event)
+            authorise(room, event, auth, before)
+            check_auth(event, before)
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.REJECTED, error.message)
         try:
-            check_against(tx, room.state, event)
+            if room.state != state_before:
+                check_auth(event, _auth_state(tx, room.state, event))
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
         return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
@@ -263,20 +272,19 @@ class EventPipeline:
         return Received(outcome, self._appender.append(tx, room, marked), reason)
 
     @staticmethod
-    def _state_before(tx: WriteTransaction, room: RoomRow, event: Event) -> int:
-        parents = events.get_many(tx, list(events.find_many(tx, event.prev_event_ids).values()))
-        roots = [parent.state for parent in parents.values() if parent.state is not None]
+    def _state_before(tx: WriteTransaction, room: RoomRow, parents: Iterable[StoredEvent]) -> int:
+        roots = [parent.state for parent in parents if parent.state is not None]
         return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
 
 
-def _missing_ancestors(tx: ReadTransaction, event: Event) -> list[str]:
-    wanted = [*event.auth_event_ids, *event.prev_event_ids]
-    found = events.find_many(tx, wanted)
-    return [event_id for event_id in wanted if event_id not in found]
-
-
-def authorise(tx: ReadTransaction, room: RoomRow, event: Event, auth: Sequence[StoredEvent]) -> None:
+def authorise(
+    room: RoomRow, event: Event, auth: Sequence[StoredEvent], before: Mapping[tuple[str, str], Event]
+) -> None:
     """Authorise an event against the auth events that it names.
+
+    Args:
+        before: what the authorization rules want to see of the state before the event. Where the auth events are the
+            same, the rules give the same answer for both, and the caller asks for that one.
 
     Raises:
         AuthError: they do not allow it, or are not what they should be.
@@ -284,22 +292,16 @@ def authorise(tx: ReadTransaction, room: RoomRow, event: Event, auth: Sequence[S
     spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
     """
     rejected = {stored.event_id for stored in auth if stored.rejected}
-    create = None
-    if room.version.room_id_is_create_hash:
-        stored_create = events.by_id(tx, "$" + room.room_id[1:])
-        create = None if stored_create is None else stored_create.event
+    create = before.get(CREATE) if room.version.room_id_is_create_hash else None
     check_auth_events(event, [stored.event for stored in auth], lambda cited: cited.event_id in rejected, create)
     state = {stored.event.key: stored.event for stored in auth}
     if create is not None:
-        state[("m.room.create", "")] = create
-    check_auth(event, state)
+        state[CREATE] = create
+    if state.keys() != before.keys() or any(state[key].event_id != before[key].event_id for key in state):
+        check_auth(event, state)
 
 
-def check_against(tx: ReadTransaction, root: int, event: Event) -> None:
-    """Authorise an event against a state of its room.
-
-    Raises:
-        AuthError: the state does not allow it.
-    """
+def _auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, str], Event]:
+    """What the authorization rules want to see of a state to judge this event."""
     keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
-    check_auth(event, room_state.auth_state(tx, root, keys))
+    return room_state.auth_state(tx, root, keys)

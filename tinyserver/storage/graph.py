@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tinyserver.protocol.relations import relation_of
 from tinyserver.storage import events, names
 from tinyserver.storage.events import event_key
@@ -9,13 +11,15 @@ from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 
-def connect(tx: WriteTransaction, stored: StoredEvent) -> None:
-    """Note which parents of a new event are missing; those who missed this very event have found it."""
+def connect(tx: WriteTransaction, stored: StoredEvent, parents: Mapping[str, int]) -> None:
+    """Note which parents of a new event are missing; those who missed this very event have found it.
+
+    Args:
+        parents: those of its parents that are stored, by ID.
+    """
     tx.execute("DELETE FROM missing_parents WHERE room = ? AND parent = ?", (stored.room, event_key(stored.event_id)))
-    parents = stored.event.prev_event_ids
-    found = events.find_many(tx, parents)
-    for parent in parents:
-        if parent not in found:
+    for parent in stored.event.prev_event_ids:
+        if parent not in parents:
             tx.execute(
                 "INSERT OR IGNORE INTO missing_parents (room, parent, child) VALUES (?, ?, ?)",
                 (stored.room, event_key(parent), stored.nid),

@@ -121,19 +121,26 @@ def get_many(tx: Transaction, root: int, keys: Iterable[Key]) -> dict[Key, int]:
     stack = [(root, wanted, _TYPE, 0)] if root and wanted else []
     while stack:
         node, wanted, axis, shift = stack.pop()
-        loaded = _load(tx, node)
-        if isinstance(loaded, Leaf):
-            found.update((key, loaded.entries[key]) for key in wanted if key in loaded.entries)
+        content = read_node(tx, node)
+        kind = nodes.kind_of(content)
+        if kind == LEAF:
+            for key in wanted:
+                event = nodes.find_in_leaf(content, node >> HASH_BITS, key)
+                if event is not None:
+                    found[key] = event
             continue
-        if loaded.type_nid is not None:
-            wanted = [key for key in wanted if key[0] == loaded.type_nid]
+        if kind == BY_KEY:
+            type_nid = nodes.branch_type(content)
+            wanted = [key for key in wanted if key[0] == type_nid]
             if axis == _TYPE:
                 axis, shift = _STATE_KEY, 0
+        elif kind != BY_TYPE:
+            raise StateTrieCorrupt(f"state trie node {node} is of no known kind")
         groups: dict[int, list[Key]] = {}
         for key in wanted:
             groups.setdefault(_digit(key, axis, shift), []).append(key)
         for digit, group in groups.items():
-            if child := loaded.children.get(digit):
+            if child := nodes.branch_child(content, digit):
                 stack.append((child, group, axis, shift + nodes.DIGIT_BITS))
     return found
 
