@@ -1,0 +1,164 @@
+"""Which servers fail, and when each is tried again: dead servers cost nothing.
+
+The pause after a failure doubles up to a bound. It ends at once when the server shows up by itself. What is known
+here survives a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from tinyserver.clock import Clock
+from tinyserver.federation.errors import BackingOff
+from tinyserver.storage import destinations as stored
+from tinyserver.storage.database import Database
+from tinyserver.storage.destinations import FailingRow
+from tinyserver.storage.errors import StorageError
+from tinyserver.storage.transaction import WriteTransaction
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_MS = 30_000
+LONGEST_PAUSE_MS = 12 * 3600 * 1000
+LONGEST_LOCAL_PAUSE_MS = 120_000
+"""Where the fault is probably ours (no network): then all servers "fail", and none of them should be left alone for
+half a day because of it."""
+CONTACT_PAUSE_MS = 60_000
+MAX_REMEMBERED = 5000
+FORGET_AFTER_MS = 30 * 24 * 3600 * 1000
+_STORE_DELAY = 5.0  # seconds, in which further changes join
+_MAX_REASON = 300
+
+
+class Destinations:
+    """The back-off of every server.
+
+    Args:
+        db: where it is kept.
+        clock: the time of the next try.
+        jitter: a number from 0 to 1 that spreads the tries.
+    """
+
+    def __init__(self, db: Database, clock: Clock, jitter: Callable[[], float] = random.random) -> None:
+        self._db = db
+        self._clock = clock
+        self._jitter = jitter
+        self._failing: OrderedDict[str, FailingRow] | None = None
+        self._unsaved: set[str] = set()
+        self._saving: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self.on_return: list[Callable[[str], None]] = []
+        """Called with the name of a server that failed and is worth another try now."""
+
+    def check(self, destination: str) -> None:
+        """Raise BackingOff while the server is to be left alone."""
+        row = self._rows().get(destination)
+        if row is None:
+            return
+        now = self._clock.now_ms()
+        # A clock that was ahead when the pause was noted must not make it longer.
+        if now < row.retry_at <= now + 2 * LONGEST_PAUSE_MS:
+            raise BackingOff(destination, row.retry_at, row.reason)
+
+    def state_of(self, destination: str) -> FailingRow | None:
+        """Since when and why a server fails, or None where it does not."""
+        return self._rows().get(destination)
+
+    def failed(self, destination: str, reason: str, *, local: bool = False, retry_after: float | None = None) -> None:
+        """A request to the server failed in a way that the next one would as well.
+
+        Args:
+            local: the fault is probably on this side.
+            retry_after: seconds that the server itself asks for.
+        """
+        rows = self._rows()
+        now = self._clock.now_ms()
+        before = rows.get(destination)
+        if before is not None and now < before.retry_at <= now + 2 * LONGEST_PAUSE_MS:
+            return  # several requests were under way when it failed: it failed once
+        longest = LONGEST_LOCAL_PAUSE_MS if local else LONGEST_PAUSE_MS
+        pause = FIRST_PAUSE_MS if before is None else min(before.pause * 2, longest)
+        if retry_after is not None:
+            pause = min(max(int(retry_after * 1000), 1000), longest)
+        spread = int(pause * (0.9 + 0.2 * self._jitter()))
+        since = now if before is None else min(before.failing_since, now)
+        rows[destination] = FailingRow(destination, since, now + spread, pause, reason[:_MAX_REASON])
+        rows.move_to_end(destination)
+        if len(rows) > MAX_REMEMBERED:
+            self._save(rows.popitem(last=False)[0])
+        self._save(destination)
+
+    def answered(self, destination: str) -> None:
+        """The server answered a request: it is there."""
+        if self._rows().pop(destination, None) is not None:
+            self._save(destination)
+            for call in self.on_return:
+                call(destination)
+
+    def contacted(self, destination: str) -> None:
+        """The server made a request: it may be tried again at once, even if it failed.
+
+        Not more often than once in a while: some can send, but never be reached.
+        """
+        row = self._rows().get(destination)
+        if row is None:
+            return
+        now = self._clock.now_ms()
+        failed_at = row.retry_at - row.pause
+        if now < row.retry_at and not failed_at <= now < failed_at + CONTACT_PAUSE_MS:
+            self._rows()[destination] = replace(row, retry_at=now)
+            self._save(destination)
+            for call in self.on_return:
+                call(destination)
+
+    async def close(self) -> None:
+        """Store what is not stored yet, at once."""
+        self._closing.set()
+        while self._saving is not None:
+            await asyncio.gather(self._saving, return_exceptions=True)
+
+    # -- keeping ---------------------------------------------------------------------------------
+
+    def _rows(self) -> OrderedDict[str, FailingRow]:
+        if self._failing is None:
+            rows = self._db.glance(lambda tx: stored.failing(tx, MAX_REMEMBERED))
+            self._failing = OrderedDict((row.server, row) for row in reversed(rows))
+        return self._failing
+
+    def _save(self, destination: str) -> None:
+        self._unsaved.add(destination)
+        if self._saving is None:
+            self._saving = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        """Write what changed, with whatever else is written soon: nobody waits for it."""
+        try:
+            while self._unsaved:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), _STORE_DELAY)
+                changed, self._unsaved = self._unsaved, set()
+                rows = [row for server in changed if (row := self._rows().get(server)) is not None]
+                gone = changed - {row.server for row in rows}
+                forget = self._clock.now_ms() - FORGET_AFTER_MS
+
+                def step(
+                    tx: WriteTransaction,
+                    rows: list[FailingRow] = rows,
+                    gone: set[str] = gone,
+                    forget: int = forget,
+                ) -> None:
+                    stored.put(tx, rows)
+                    stored.remove(tx, gone)
+                    stored.forget_before(tx, forget)
+
+                await self._db.write(step)
+        except StorageError as error:
+            log.warning("the state of other servers could not be stored: %s", error)
+        finally:
+            self._saving = None
