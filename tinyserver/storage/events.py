@@ -277,31 +277,6 @@ def get_many(tx: ReadTransaction, nids: Collection[int], *, keep: bool = True) -
     return found
 
 
-def auth_nids(tx: ReadTransaction, nids: Collection[int]) -> dict[int, tuple[int, ...]]:
-    """The auth events of several events, as numbers, without decoding any event."""
-    found: dict[int, tuple[int, ...]] = {}
-    pending = list(nids)
-    for start in range(0, len(pending), _BATCH):
-        batch = pending[start : start + _BATCH]
-        marks = ",".join("?" * len(batch))
-        for nid, blob in tx.execute(f"SELECT nid, auth FROM events WHERE nid IN ({marks})", batch):
-            found[nid] = unpack_nids(blob)
-    return found
-
-
-def rejected_among(tx: ReadTransaction, nids: Collection[int]) -> set[int]:
-    """Those of the events that were rejected."""
-    found: set[int] = set()
-    pending = list(nids)
-    for start in range(0, len(pending), _BATCH):
-        batch = pending[start : start + _BATCH]
-        marks = ",".join("?" * len(batch))
-        found.update(
-            row[0] for row in tx.execute(f"SELECT nid FROM events WHERE nid IN ({marks}) AND flags & 1", batch)
-        )
-    return found
-
-
 def of_transaction(tx: ReadTransaction, device: int, txn_id: str, room: int, event_type: str) -> list[StoredEvent]:
     """The events that a device sent with a transaction ID: one, or with redactions one for each redacted event.
 
@@ -365,17 +340,3 @@ def newest_timestamp(tx: ReadTransaction) -> int:
         "SELECT max(ts) FROM (SELECT ts, device FROM events ORDER BY nid DESC LIMIT 2000) WHERE device IS NOT NULL"
     )
     return int(value or 0)
-
-
-def keys_of(tx: ReadTransaction, nids: Collection[int]) -> dict[int, tuple[str, str]]:
-    """The (type, state key) of several state events, without decoding any event."""
-    found: dict[int, tuple[str, str]] = {}
-    pending = list(nids)
-    for start in range(0, len(pending), _BATCH):
-        batch = pending[start : start + _BATCH]
-        marks = ",".join("?" * len(batch))
-        for nid, type_nid, key_nid in tx.execute(
-            f"SELECT nid, type, state_key FROM events WHERE nid IN ({marks}) AND state_key IS NOT NULL", batch
-        ):
-            found[nid] = (names.text(tx, type_nid), names.text(tx, key_nid))
-    return found
