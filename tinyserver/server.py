@@ -34,10 +34,12 @@ from tinyserver.api.client.account import AccountApi
 from tinyserver.api.client.account_data import AccountDataApi
 from tinyserver.api.client.aliases import AliasesApi
 from tinyserver.api.client.capabilities import CapabilitiesApi
+from tinyserver.api.client.cross_signing import CrossSigningApi
 from tinyserver.api.client.devices import DevicesApi
 from tinyserver.api.client.events import EventsApi
 from tinyserver.api.client.fallback import FallbackApi
 from tinyserver.api.client.filters import FiltersApi
+from tinyserver.api.client.keys import KeysApi
 from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
@@ -51,17 +53,40 @@ from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.sync import SyncApi
+from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.versions import VersionsApi
+from tinyserver.api.federation.authentication import SignedRequests
+from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
+from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router, Surface
+from tinyserver.api.well_known import WellKnownApi
 from tinyserver.bell import Bell
 from tinyserver.clock import Clock
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
+from tinyserver.encryption.cross_signing import CrossSigning
+from tinyserver.encryption.device_keys import DeviceKeys
+from tinyserver.encryption.device_news import DeviceNewsReader
+from tinyserver.encryption.remote import NobodyElse
+from tinyserver.encryption.removed_devices import RemovedDevices
+from tinyserver.encryption.to_device import ToDevice
+from tinyserver.federation.client import FederationClient
+from tinyserver.federation.destinations import Destinations
+from tinyserver.federation.discovery import Discovery
+from tinyserver.federation.key_ring import KeyRing
+from tinyserver.federation.key_store import KeyStore
+from tinyserver.federation.notary import Notary
+from tinyserver.federation.signing_identity import SigningIdentity
+from tinyserver.federation.well_known import WellKnown
+from tinyserver.outgoing.addresses import AddressPolicy
+from tinyserver.outgoing.dns import Resolver
+from tinyserver.outgoing.http import HttpClient
+from tinyserver.outgoing.tls import TlsClient
 from tinyserver.presence.presence import Presence
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
@@ -84,7 +109,7 @@ from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.filter_sets import FilterSets
 from tinyserver.sync.legacy import LegacySync
 from tinyserver.sync.service import SyncService
-from tinyserver.sync.sources import NoDeviceNews, Sources
+from tinyserver.sync.sources import Sources
 from tinyserver.sync.waiting import Followers
 
 
@@ -120,9 +145,40 @@ class Server:
         self.router = Router()
         self.router.add(VersionsApi(unstable_features={}))
 
+        self.router.add(WellKnownApi(config))
+
+        self._build_federation(config)
         self._build_rooms(config)
         self._build_accounts(config)
+        self._build_encryption(config)
         self._build_sync(config)
+
+    def _build_federation(self, config: Config) -> None:
+        """Other machines: how they are reached, and which servers they are. What is heavy is loaded with the first use."""
+        tls = TlsClient(
+            verify=config.outgoing.verify_tls,
+            extra_ca_files=config.outgoing.extra_ca_files,
+            wall_ms=lambda: int(time.time() * 1000),
+            best_known_ms=self.clock.now_ms,
+        )
+        self.resolver = Resolver(config.outgoing.dns_servers, time.monotonic)
+        policy = AddressPolicy(allow_private=config.outgoing.allow_private_addresses)
+        self.http = HttpClient(self.resolver, policy, tls)
+        self.well_known = WellKnown(self.http, time.monotonic)
+        self.destinations = Destinations(self.db, self.clock)
+        discovery = Discovery(self.resolver, self.well_known)
+        self.federation_client = FederationClient(
+            config.server_name, self.signing_key, self.http, discovery, self.destinations
+        )
+        old_keys = self.data.read_old_signing_keys()
+        identity = SigningIdentity(config.server_name, self.signing_key, old_keys, self.clock)
+        store = KeyStore(self.db)
+        notaries = config.federation.trusted_key_servers
+        self.key_ring = KeyRing(identity, store, self.federation_client, self.clock, notaries, time.monotonic)
+        self.signed_requests = SignedRequests(config.server_name, self.key_ring, self.destinations, self.limiter)
+        if config.federation.enabled:
+            self.router.add(ServerKeysApi(identity, Notary(identity, self.key_ring, store, self.clock), self.limiter))
+            self.router.add(VersionApi())
 
     def _build_rooms(self, config: Config) -> None:
         """Rooms: the one path of an event."""
@@ -161,38 +217,56 @@ class Server:
             access=int(config.sessions.access_token_lifetime * 1000),
             refresh=int(config.sessions.refresh_token_lifetime * 1000) or None,
         )
-        sessions = Sessions(self.db, self.clock, token_cache, lifetimes)
-        passwords = PasswordCheck(self.db, self.hasher, LimitedLoginAttempts(self.limiter), config.server_name)
-        uia = UserInteractiveAuth(time.monotonic)
+        self.sessions = Sessions(self.db, self.clock, token_cache, lifetimes, [RemovedDevices()])
+        self.passwords = PasswordCheck(self.db, self.hasher, LimitedLoginAttempts(self.limiter), config.server_name)
+        self.uia = UserInteractiveAuth(time.monotonic)
         self.registration_tokens = RegistrationTokens(self.db, self.clock)
         self.registration = Registration(
             self.db,
             self.clock,
             token_cache,
-            sessions,
+            self.sessions,
             self.hasher,
-            uia,
+            self.uia,
             self.registration_tokens,
             server_name=config.server_name,
             mode=config.registration.mode,
             allow_guests=config.registration.allow_guests,
         )
         shared_secret = SharedSecretRegistration(self.registration, config.registration.shared_secret, time.monotonic)
-        login = Login(self.db, sessions, passwords, uia, time.monotonic)
+        login = Login(self.db, self.sessions, self.passwords, self.uia, time.monotonic)
         self.management = AccountManagement(
-            self.db, token_cache, sessions, self.hasher, passwords, uia, self.last_seen, departures=self.membership
+            self.db,
+            token_cache,
+            self.sessions,
+            self.hasher,
+            self.passwords,
+            self.uia,
+            self.last_seen,
+            departures=self.membership,
         )
         self.router.add(RegistrationApi(self.registration))
         self.router.add(SharedSecretApi(shared_secret))
-        self.router.add(LoginApi(login, sessions))
-        self.router.add(FallbackApi(uia))
+        self.router.add(LoginApi(login, self.sessions))
+        self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
-        self.router.add(DevicesApi(Devices(self.db, sessions, passwords, uia, self.last_seen)))
+        self.router.add(DevicesApi(Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)))
         self.router.add(ProfileApi(Profiles(self.db, self.accounts, propagator=self.membership)))
         self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
         self.router.add(FiltersApi(Filters(self.db)))
         capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
         self.router.add(CapabilitiesApi(capabilities))
+
+    def _build_encryption(self, config: Config) -> None:
+        """End-to-end encryption: public keys, and messages from device to device."""
+        others = NobodyElse()
+        self.device_keys = DeviceKeys(self.db, others, config.server_name)
+        self.device_news = DeviceNewsReader(self.db, self.bell)
+        self.to_device = ToDevice(self.db, others, config.server_name)
+        cross_signing = CrossSigning(self.db, self.uia, self.passwords, others, config.server_name)
+        self.router.add(KeysApi(self.device_keys, self.device_news, self.bell))
+        self.router.add(CrossSigningApi(cross_signing))
+        self.router.add(ToDeviceApi(self.to_device))
 
     def _build_sync(self, config: Config) -> None:
         """What is new for each device: the one engine, and what it asks besides what rooms store."""
@@ -200,7 +274,7 @@ class Server:
         self.typing = Typing(self.db, self.bell)
         receipts = Receipts(self.db, self.clock)
         unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
-        sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, NoDeviceNews())
+        sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, self.device_news)
         followers = Followers(self.bell)
         engine = SyncEngine(self.db, self.bell, sources, followers)
         self.sync = SyncService(self.db, self.bell, self.clock, sources, engine, followers)
@@ -221,6 +295,7 @@ class Server:
             surfaces=[Surface(name) for name in listener.serves],
             trusted_proxies=listener.trusted_proxies,
             admin_contact=self.config.admin_contact or self.config.public_url or f"https://{self.config.server_name}",
+            server_authenticator=self.signed_requests if self.config.federation.enabled else None,
         )
 
     def local_app(self) -> AsgiApp:
@@ -245,5 +320,10 @@ class Server:
         self.presence.close()
         self.hasher.close()
         await self.last_seen.close()
+        await self.key_ring.close()
+        await self.well_known.close()
+        await self.http.close()
+        await self.resolver.close()
+        await self.destinations.close()
         await self.db.close()
         self.data.unlock()

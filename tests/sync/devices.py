@@ -12,6 +12,7 @@ from typing import Any
 from tests.rooms.world import World, open_world
 from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.bell import Bell
+from tinyserver.encryption.device_news import DeviceNewsReader
 from tinyserver.presence.presence import Presence
 from tinyserver.protocol.filters import parse_filter
 from tinyserver.push.rules import PushRules
@@ -23,7 +24,7 @@ from tinyserver.storage import account_data, events, names, room_state, rooms
 from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.requests import FilterSet, Reader, SyncRequest
 from tinyserver.sync.service import SyncService
-from tinyserver.sync.sources import NoDeviceNews, Sources
+from tinyserver.sync.sources import Sources
 from tinyserver.sync.waiting import Followers
 
 Json = Any
@@ -41,9 +42,10 @@ class SyncWorld:
         self.receipts = Receipts(world.db, world.clock)
         self.presence = Presence(world.db, self.bell)
         self.followers = Followers(self.bell)
+        self.device_news = DeviceNewsReader(world.db, self.bell)
         rules = PushRules(world.db)
         sources = Sources(
-            UnreadCounter(rules, IgnoredUsers()), self.receipts, self.typing, self.presence, rules, NoDeviceNews()
+            UnreadCounter(rules, IgnoredUsers()), self.receipts, self.typing, self.presence, rules, self.device_news
         )
         engine = SyncEngine(world.db, self.bell, sources, self.followers)
         self.service = SyncService(world.db, self.bell, world.clock, sources, engine, self.followers)

@@ -1,7 +1,8 @@
 """The tokens that clients hold: points in the order of events.
 
 A sync token (`next_batch`) is `s<position>_<moment>.<tag>`: everything stored up to the position and, if the tag is
-that of the running process, everything that is not stored (typing, presence) up to the moment. A pagination token
+that of the running process, everything that is not stored (typing, presence) up to the moment. It ends in `-<place>`
+for a device with more to-device messages than fitted into the answer: it has those up to that place. A pagination token
 (`prev_batch`, `start`, `end`) is `t<place>`: the point just after the event of a room with that place. Both name a
 point of a room's order, so each is accepted where the other is.
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from tinyserver.protocol.errors import InvalidParam
 
-_SYNC = re.compile(r"s(\d{1,18})(?:_(\d{1,18})\.([A-Za-z0-9]{1,16}))?", re.ASCII)
+_SYNC = re.compile(r"s(\d{1,18})(?:_(\d{1,18})\.([A-Za-z0-9]{1,16}))?(?:-(\d{1,18}))?", re.ASCII)
 _PAGINATION = re.compile(r"t(-?\d{1,18})", re.ASCII)
 
 
@@ -29,10 +30,15 @@ class Point:
     position: int
     moment: int = 0
     tag: str | None = None
+    messages: int | None = None
+    """The device has its to-device messages only up to this position, not up to `position`."""
 
     def __str__(self) -> str:
         """The token: a pagination token, or a sync token if there is a tag."""
-        return f"t{self.position}" if self.tag is None else f"s{self.position}_{self.moment}.{self.tag}"
+        if self.tag is None:
+            return f"t{self.position}"
+        more = "" if self.messages is None else f"-{self.messages}"
+        return f"s{self.position}_{self.moment}.{self.tag}{more}"
 
 
 def pagination_token(place: int) -> str:
@@ -51,7 +57,7 @@ def parse_token(token: str, parameter: str = "from") -> Point:
     """
     sync = _SYNC.fullmatch(token)
     if sync is not None:
-        return Point(int(sync[1]), int(sync[2] or 0), sync[3])
+        return Point(int(sync[1]), int(sync[2] or 0), sync[3], None if sync[4] is None else int(sync[4]))
     pagination = _PAGINATION.fullmatch(token)
     if pagination is not None:
         return Point(int(pagination[1]))

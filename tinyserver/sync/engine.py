@@ -10,7 +10,7 @@ spec: client-server-api#syncing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
@@ -33,6 +33,8 @@ from tinyserver.sync.windows import SharedWindows
 
 ROOMS_AT_A_GLANCE = 4
 """Up to how many rooms are read on the event loop instead of a reader thread."""
+ROOMS_COMPARED_AT_A_GLANCE = 50
+"""Up to how many rooms in common are looked for there when the devices of users have changed."""
 _ROOM_ID_BYTES = 500_000
 
 _STATES_OF = {"join": Membership.JOIN, "invite": Membership.INVITE, "knock": Membership.KNOCK, "ban": Membership.BAN}
@@ -42,13 +44,15 @@ _STATES_OF = {"join": Membership.JOIN, "invite": Membership.INVITE, "knock": Mem
 class Plan:
     """What has to be looked at for one request.
 
-    `since` is None for a first sync; `until` is the point up to which the answer goes; `joined` the rooms the user is
-    in at that point, `changed` those of them that may have changed; `memberships` and `personal` say whether the
-    user's memberships, or account data and the like, may have changed.
+    `since` is None for a first sync, and so is `device_since`, the same point with what it says of the device; `until`
+    is the point up to which the answer goes; `joined` the rooms the user is in at that point, `changed` those of them
+    that may have changed; `memberships`, `personal` and `devices` say whether the user's memberships, account data and
+    the like, or the devices of anybody may have changed.
     """
 
     request: SyncRequest
     since: int | None
+    device_since: Point | None
     until: Point
     joined: frozenset[int]
     changed: Sequence[int]
@@ -63,7 +67,9 @@ class Plan:
     @property
     def is_small(self) -> bool:
         """Whether carrying it out takes less time than handing it to a thread."""
-        return self.since is not None and not self.memberships and len(self.changed) <= ROOMS_AT_A_GLANCE
+        if self.since is None or self.memberships or len(self.changed) > ROOMS_AT_A_GLANCE:
+            return False
+        return not self.devices or len(self.joined) <= ROOMS_COMPARED_AT_A_GLANCE
 
     @property
     def is_empty(self) -> bool:
@@ -112,19 +118,20 @@ class SyncEngine:
         typing = self._typing(joined, moment, initial=since is None or moment == 0)
         if since is None:
             return Plan(
-                request, None, until, joined, sorted(joined), True, True, True, ignored, typing, presence, known
+                request, None, None, until, joined, sorted(joined), True, True, True, ignored, typing, presence, known
             )
         position = since.position
         changed = sorted(joined) if request.full_state else self._changed_rooms(joined, position, typing)
         return Plan(
             request,
             position,
+            since,
             until,
             joined,
             changed,
             bell.changes[Topic.MEMBERSHIP].changed(user, position),
             bell.changes[Topic.USER].changed(user, position),
-            bell.newest((Topic.USER, Topic.DEVICE_LIST)) > position,
+            since.messages is not None or bell.newest((Topic.DEVICE_LIST,)) > position,
             ignored,
             typing,
             presence,
@@ -200,8 +207,11 @@ class SyncEngine:
         """Account data and news for the device; the answer is the account data of rooms, by room ID."""
         request, since, until = plan.request, plan.since, plan.until.position
         reader, filters = request.reader, request.filters
-        if plan.devices:
-            update.devices = self._sources.devices.news(tx, reader.user, reader.device, since, until)
+        update.devices = self._sources.devices.news(
+            tx, reader.user, reader.device, plan.device_since, until, plan.joined, plan.changed
+        )
+        if update.devices.messages_until is not None:
+            update.next = replace(plan.until, messages=update.devices.messages_until)
         by_room: dict[str, list[AccountDataRow]] = {}
         if not plan.personal:
             return by_room
@@ -262,7 +272,7 @@ class SyncEngine:
                     self._add_not_joined(tx, now, since, reader, update, was_joined=was_joined)
                 elif not was_joined:
                     done.add(row.room)
-                    joined = reader.newly_joined(now)
+                    joined = reader.newly_joined(now, since)
                     if joined is not None:
                         update.joined.append(joined)
         rooms_with_data = dict(by_room)

@@ -69,6 +69,8 @@ class SyncService:
         since = request.since
         if since is not None and since.position > self._bell.position:
             since = Point(self._bell.position)
+        if since is not None:
+            await self._sources.devices.acknowledge(request.reader.user, request.reader.device, since)
         must_answer = since is None or request.full_state
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(request.timeout, MAX_TIMEOUT)
@@ -84,12 +86,14 @@ class SyncService:
             assert since is not None
             left = deadline - loop.time()
             if left <= 0 or not await self._followers.wait(follower, since, left):
-                return SyncUpdate(since), empty_answer(since)
+                keys_left = self._sources.devices.keys_left(request.reader.user, request.reader.device)
+                return SyncUpdate(since), empty_answer(since, keys_left)
 
     def _is_now(self, point: Point | None) -> bool:
         bell = self._bell
         return (
             point is not None
+            and point.messages is None
             and point.position == bell.position
             and point.moment == bell.moment
             and point.tag == bell.tag

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tinyserver.rooms.tokens import Point
 from tinyserver.storage.transaction import ReadTransaction
 
 
@@ -89,16 +90,18 @@ class PushRuleSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeviceNews:
-    """What end-to-end encryption has for one device: `to_device` are whole events; `changed` and `left` the users of
-    `device_lists`; the key counts are those of the device now."""
+    """What end-to-end encryption has for one device: `to_device` are whole events in JSON; `changed` and `left` the
+    users of `device_lists`; the key counts are those of the device now."""
 
-    to_device: Sequence[Mapping[str, Any]] = ()
+    to_device: Sequence[bytes] = ()
     changed: Sequence[str] = ()
     left: Sequence[str] = ()
     one_time_keys: Mapping[str, int] = field(default_factory=lambda: {"signed_curve25519": 0})
     unused_fallback_keys: Sequence[str] = ()
     is_news: bool = False
     """Whether a waiting client should be answered because of it."""
+    messages_until: int | None = None
+    """The position of the last message in `to_device` if there are more of them; else None."""
 
 
 NO_DEVICE_NEWS = DeviceNews()
@@ -108,14 +111,49 @@ NO_DEVICE_NEWS = DeviceNews()
 class DeviceNewsSource(Protocol):
     """To-device messages, device lists and keys (implemented by the encryption service)."""
 
-    def news(self, tx: ReadTransaction, user: int, device: int | None, since: int | None, until: int) -> DeviceNews:
-        """What is new for a device after `since` (None: it starts afresh), up to `until`."""
+    async def acknowledge(self, user: int, device: int | None, since: Point) -> None:
+        """A device has everything up to a point: the messages that were kept for it until then can go."""
+
+    def news(
+        self,
+        tx: ReadTransaction,
+        user: int,
+        device: int | None,
+        since: Point | None,
+        until: int,
+        joined: Collection[int],
+        touched: Sequence[int],
+    ) -> DeviceNews:
+        """What is new for a device after `since` (None: it starts afresh), up to `until`.
+
+        Args:
+            joined: the rooms that the user is in at `until`.
+            touched: those of them in which something may have happened after `since`.
+        """
+
+    def keys_left(self, user: int, device: int | None) -> DeviceNews:
+        """Only the key counts of a device, for the answer when there is no news. Called on the event loop."""
 
 
 class NoDeviceNews:
     """The source where no device has keys and nobody can send to a device."""
 
-    def news(self, tx: ReadTransaction, user: int, device: int | None, since: int | None, until: int) -> DeviceNews:
+    async def acknowledge(self, user: int, device: int | None, since: Point) -> None:
+        """Nothing was kept."""
+
+    def news(
+        self,
+        tx: ReadTransaction,
+        user: int,
+        device: int | None,
+        since: Point | None,
+        until: int,
+        joined: Collection[int],
+        touched: Sequence[int],
+    ) -> DeviceNews:
+        return NO_DEVICE_NEWS
+
+    def keys_left(self, user: int, device: int | None) -> DeviceNews:
         return NO_DEVICE_NEWS
 
 

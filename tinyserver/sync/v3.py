@@ -25,9 +25,9 @@ SHARED_FOR_MS = 1000
 """How long a rendered timeline is given to others: the `age` in it grows old."""
 
 
-def empty_answer(point: Point) -> bytes:
-    """The answer when nothing happened until the time was up."""
-    return b'{"next_batch":"%b",%b}' % (str(point).encode(), _devices(NO_DEVICE_NEWS))
+def empty_answer(point: Point, devices: DeviceNews) -> bytes:
+    """The answer when nothing happened until the time was up; `devices` says what is left of the device's keys."""
+    return b'{"next_batch":"%b",%b}' % (str(point).encode(), _devices(devices))
 
 
 class V3Rendering:
@@ -186,7 +186,7 @@ def _devices(news: DeviceNews) -> bytes:
 def _device_parts(news: DeviceNews) -> bytes:
     parts = []
     if news.to_device:
-        parts.append(b'"to_device":' + _batch(map(json_text, news.to_device)))
+        parts.append(b'"to_device":' + _batch(news.to_device))
     if news.changed or news.left:
         parts.append(b'"device_lists":' + json_text({"changed": list(news.changed), "left": list(news.left)}))
     parts.append(b'"device_one_time_keys_count":' + json_text(dict(news.one_time_keys)))

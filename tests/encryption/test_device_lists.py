@@ -1,0 +1,213 @@
+"""Whatever happens in rooms: a device is told exactly of those users whose devices it must look at again, or no more.
+
+A model keeps who was in which room and when whose keys changed. What sync and `/keys/changes` say is compared with it:
+over joins, leaves, kicks, changes of names and keys, of users of this and of another server, lost answers and restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tinyserver.encryption.device_lists as device_list_changes
+from tests.sync.devices import Device, SyncWorld, open_sync_world
+from tinyserver.rooms.tokens import parse_token
+from tinyserver.storage import cross_signing, device_lists, names
+
+MAKER, BOB, CAROL, THERE = "@alice:here", "@bob:here", "@carol:here", "@dave:there"
+USERS = [MAKER, BOB, CAROL, THERE]
+SYNCING = [MAKER, BOB, CAROL]
+ROOMS = 3
+
+actions = st.one_of(
+    st.tuples(st.just("toggle"), st.sampled_from([BOB, CAROL, THERE]), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("toggle"), st.sampled_from([BOB, CAROL, THERE]), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("maker toggles"), st.just(MAKER), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("kick"), st.sampled_from([BOB, CAROL, THERE]), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("rename"), st.sampled_from([BOB, CAROL]), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("message"), st.just(MAKER), st.integers(0, ROOMS - 1)),
+    st.tuples(st.just("keys"), st.sampled_from(USERS), st.just(0)),
+    st.tuples(st.just("sync"), st.sampled_from(SYNCING), st.just(0)),
+    st.tuples(st.just("lost sync"), st.sampled_from(SYNCING), st.just(0)),
+    st.tuples(st.just("restart"), st.just(MAKER), st.just(0)),
+)
+
+
+@dataclass
+class Moment:
+    """The world as it was when a device got an answer: who was in each room, and how often whose keys had changed."""
+
+    token: str
+    members: list[frozenset[str]]
+    keys: dict[str, int]
+
+    def acquaintances(self, user: str) -> set[str]:
+        return {other for room in self.members if user in room for other in room} - {user}
+
+
+@dataclass
+class Model:
+    """The whole truth."""
+
+    members: list[set[str]] = field(default_factory=lambda: [{MAKER} for _ in range(ROOMS)])
+    keys: dict[str, int] = field(default_factory=lambda: dict.fromkeys(USERS, 0))
+    moments: dict[str, list[Moment]] = field(default_factory=lambda: {user: [] for user in SYNCING})
+
+    def note(self, user: str, token: str) -> Moment:
+        moment = Moment(token, [frozenset(room) for room in self.members], dict(self.keys))
+        self.moments[user].append(moment)
+        return moment
+
+
+def expected(user: str, before: Moment, after: Moment) -> tuple[set[str], set[str]]:
+    """Who changed and who left between two moments, as the specification says."""
+    knew, knows = before.acquaintances(user), after.acquaintances(user)
+    updated = {other for other in USERS if after.keys[other] != before.keys[other]}
+    return (knows - knew) | (updated & (knows | {user})), knew - knows
+
+
+class Script:
+    """Carries out actions in a world and in the model."""
+
+    def __init__(self, home: SyncWorld, rooms: list[int]) -> None:
+        self.home = home
+        self.rooms = rooms
+        self.model = Model()
+        self.devices: dict[str, Device] = {}
+
+    async def run(self, kind: str, user: str, which: int) -> None:
+        members = self.model.members[which]
+        room = self.rooms[which]
+        if kind == "toggle":
+            await self.set_membership(user, which, joined=user not in members)
+        elif kind == "maker toggles":
+            if MAKER in members and len(members) > 1:
+                await self.set_membership(MAKER, which, joined=False)
+            elif MAKER not in members:
+                await self.set_membership(MAKER, which, joined=True)
+        elif kind == "kick" and user in members and MAKER in members:
+            await self.home.member(room, MAKER, "leave", user)
+            members.discard(user)
+        elif kind == "rename" and user in members:
+            await self.home.member(room, user, "join", displayname=f"N{self.home.bell.position}")
+        elif kind == "message" and MAKER in members:
+            await self.home.message(room, MAKER, "hello")
+        elif kind == "keys":
+            await self.home.db.write(lambda tx: device_lists.note_change(tx, names.intern(tx, user)))
+            self.model.keys[user] += 1
+        elif kind in ("sync", "lost sync"):
+            await self.sync(user, lose=kind == "lost sync")
+
+    async def set_membership(self, user: str, which: int, *, joined: bool) -> None:
+        room, members = self.rooms[which], self.model.members[which]
+        if not user.endswith(":there"):
+            if joined and not members:
+                return
+            await self.home.member(room, user, "join" if joined else "leave")
+        elif joined:
+            await self.home.world.join_from("there", room, user)
+        else:
+            leave = {"membership": "leave"}
+            base = self.home.world.snapshot(room)
+            pdu = self.home.world.remote_event("there", base, user, "m.room.member", leave, state_key=user)
+            await self.home.world.receive("there", pdu)
+        (members.add if joined else members.discard)(user)
+
+    async def sync(self, user: str, *, lose: bool) -> None:
+        device = self.devices[user]
+        before = device.since
+        lists = (await device.sync()).get("device_lists", {})
+        assert device.since is not None
+        told = set(lists.get("changed", ())), set(lists.get("left", ()))
+        assert len(lists.get("changed", ())) == len(told[0])
+        after = self.model.note(user, device.since)
+        if before is not None:
+            last = next(moment for moment in reversed(self.model.moments[user]) if moment.token == before)
+            assert told == expected(user, last, after)
+        if lose:
+            device.since = before
+
+    async def check_key_changes(self, user: str) -> None:
+        """`/keys/changes` from every moment until now says the same as the model."""
+        now = self.model.note(user, "")
+        until = self.home.bell.position
+        for moment in self.model.moments[user][:-1]:
+            since = parse_token(moment.token, "from").position
+            nid = self.devices[user].reader.user
+            changed, left = await self.home.device_news.list_changes(nid, since, until)
+            assert (set(changed), set(left)) == expected(user, moment, now)
+
+
+@pytest.mark.parametrize("few", [device_list_changes.FEW, 0], ids=["looked up", "whole rooms"])
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(script=st.lists(actions, max_size=40))
+def test_device_lists_are_exact(few: int, script: list[tuple[str, str, int]]) -> None:
+    asyncio.run(play(few, script))
+
+
+async def play(few: int, script: list[tuple[str, str, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
+        patch.setattr(device_list_changes, "FEW", few)
+        async with open_sync_world(Path(directory) / "t.db") as home:
+            rooms = [await home.public_room(MAKER) for _ in range(ROOMS)]
+            await home.world.second_server(rooms[0])
+            running = Script(home, rooms)
+            for user in SYNCING:
+                running.devices[user] = await home.device(user)
+                await running.sync(user, lose=False)
+            for number, (kind, user, which) in enumerate(script):
+                if kind == "restart":
+                    running.home = SyncWorld(home.world, f"again{number}")
+                    for device in running.devices.values():
+                        device.home = running.home
+                else:
+                    await running.run(kind, user, which)
+            for user in SYNCING:
+                await running.sync(user, lose=False)
+                await running.check_key_changes(user)
+
+
+async def test_a_change_while_the_answer_is_made_is_told_next_time(tmp_path: Path) -> None:
+    """The position of an answer is fixed before the store is read: what comes in between belongs to the next one."""
+    async with open_sync_world(tmp_path / "t.db") as home:
+        room = await home.public_room(MAKER)
+        await home.member(room, BOB, "join")
+        bob = await home.device(BOB)
+        maker = home.world.nid(MAKER)
+        start = home.bell.position
+        await home.db.write(lambda tx: device_lists.note_change(tx, maker))
+        until = home.bell.position
+        await home.member(room, MAKER, "leave")
+        await home.db.write(lambda tx: device_lists.note_change(tx, maker))
+
+        def changes(since: int, to: int, joined: set[int]) -> Any:
+            return home.db.glance(
+                lambda tx: device_list_changes.changes_between(tx, bob.reader.user, since, to, joined, joined)
+            )
+
+        assert changes(start, until, {room}).left == frozenset()
+        assert changes(until, home.bell.position, {room}).left == {maker}
+        await home.member(room, MAKER, "join")
+        assert changes(until, home.bell.position, {room}).changed == {maker}
+
+
+async def test_signing_somebody_tells_the_own_devices(tmp_path: Path) -> None:
+    async with open_sync_world(tmp_path / "t.db") as home:
+        room = await home.public_room(MAKER)
+        await home.member(room, BOB, "join")
+        await home.member(room, CAROL, "join")
+        bob, carol = await home.device(BOB), await home.device(CAROL)
+        await bob.sync()
+        await carol.sync()
+        maker = home.world.nid(MAKER)
+        signature = cross_signing.UserSignature(maker, "key", "ed25519:x", "signature")
+        await home.db.write(lambda tx: cross_signing.sign(tx, bob.reader.user, signature))
+        assert (await bob.sync())["device_lists"] == {"changed": [MAKER], "left": []}
+        assert "device_lists" not in await carol.sync()

@@ -1,0 +1,31 @@
+"""What goes with a device: its keys, the messages that wait for it, and the trust of others in it.
+
+spec: client-server-api#device-management
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinyserver.storage import dehydrated_devices, device_keys, device_lists, one_time_keys, to_device
+from tinyserver.storage.transaction import WriteTransaction
+
+
+class RemovedDevices:
+    """Told of every device that goes or is renamed; a `DeviceListener` of sessions."""
+
+    def devices_removed(self, tx: WriteTransaction, user: int, removed: Sequence[int]) -> None:
+        """Delete everything that hangs on devices (by number) of a user."""
+        has_changed = False
+        for device in removed:
+            has_changed |= device_keys.remove(tx, device)
+            one_time_keys.remove(tx, device)
+            to_device.remove_all(tx, device)
+            dehydrated_devices.remove(tx, user, device)
+        if has_changed:
+            device_lists.note_change(tx, user)
+
+    def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
+        """The name is shown with the keys."""
+        if device_keys.get(tx, device) is not None:
+            device_lists.note_change(tx, user)
