@@ -40,7 +40,9 @@ async def thread_message(client: Client, room: str, root: str, body: str) -> str
     return event_id
 
 
-async def test_a_receipt_reaches_the_others_and_comes_again_at_first_sync(server: TinyServer, new_user: NewUser) -> None:
+async def test_a_receipt_reaches_the_others_and_comes_again_at_first_sync(
+    server: TinyServer, new_user: NewUser
+) -> None:
     alice, bob, room = await two_in_a_room(new_user)
     event = await alice.send(room, "hello")
     await alice.sync_on()
@@ -106,9 +108,7 @@ async def test_receipts_of_threads_stand_beside_each_other(server: TinyServer, n
         ("m.unheard_of", "x" * 10_000),
     ],
 )
-async def test_a_wrong_thread_or_type_is_refused(
-    server: TinyServer, new_user: NewUser, kind: str, thread: Any
-) -> None:
+async def test_a_wrong_thread_or_type_is_refused(server: TinyServer, new_user: NewUser, kind: str, thread: Any) -> None:
     alice = await new_user("alice")
     room = await alice.create_room()
     event = await alice.send(room, "hello")
@@ -136,7 +136,9 @@ async def test_who_may_send_receipts_for_what(server: TinyServer, new_user: NewU
     path = f"{alice.room(room)}/receipt/m.read/{event}"
     await stranger.request("POST", path, {}, expect=403, errcode="M_FORBIDDEN")
     await alice.request("POST", path)  # old clients send no body at all
-    await alice.request("POST", f"/rooms/!nowhere:tiny.test/receipt/m.read/{event}", {}, expect=403, errcode="M_FORBIDDEN")
+    await alice.request(
+        "POST", f"/rooms/!nowhere:tiny.test/receipt/m.read/{event}", {}, expect=403, errcode="M_FORBIDDEN"
+    )
 
 
 async def test_read_markers_move_together(server: TinyServer, new_user: NewUser) -> None:
