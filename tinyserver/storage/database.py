@@ -17,7 +17,6 @@ import asyncio
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,6 +95,9 @@ class Database:
             self._writer = _connect(path, cache_kib=4096)
             try:
                 migrations.migrate(self._writer)
+                # Refused where nothing can be written: better now than later.
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.execute("ROLLBACK")
                 self._position = self._reserved = self._first_position()
             except BaseException:
                 self._writer.close()
@@ -173,8 +175,15 @@ class Database:
         open_ended = True
         while open_ended:
             group, open_ended = self._next_group()
-            if group:
-                self._commit_group(group)
+            try:
+                if group:
+                    self._commit_group(group)
+            except Exception as error:  # a bug of ours: this group fails, the writer lives on
+                log.exception("a commit failed")
+                for job in group:
+                    job.error = job.error or error
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(self._announce, group, self._position)
 
     def _next_group(self) -> tuple[list[_Job], bool]:
         """The steps to commit together, and whether more may come after them."""
@@ -240,7 +249,7 @@ class Database:
                 self._trouble = None
                 log.warning("the database can be written again")
             return
-        now = time.monotonic()
+        now = monotonic()
         if self._trouble is not type(trouble) or now - self._trouble_logged_at >= TROUBLE_LOG_SECONDS:
             self._trouble, self._trouble_logged_at = type(trouble), now
             log.error("the database in %s cannot be written: %s", self.path.parent, trouble)
@@ -270,11 +279,14 @@ class Database:
         stored = [job.transaction for job in group if job.error is None and job.transaction is not None]
         if stored:
             self.position = max(self.position, position)
-            for transaction in stored:
-                for callback in transaction.after_commit:
-                    callback()
-            changes = tuple(change for transaction in stored for change in transaction.changes)
-            self.on_commit(Commit(self.position, changes))
+            try:
+                for transaction in stored:
+                    for callback in transaction.after_commit:
+                        callback()
+                changes = tuple(change for transaction in stored for change in transaction.changes)
+                self.on_commit(Commit(self.position, changes))
+            except Exception:  # a bug of a listener must not leave the writers without an answer
+                log.exception("telling of a commit failed")
         for job in group:
             if job.future.done():
                 continue
@@ -346,6 +358,10 @@ class Database:
         grown = size > self._wal_size + CHECKPOINT_BYTES
         if (grown or self._commits >= CHECKPOINT_COMMITS) and not self._checkpointing.is_set():
             self._commits, self._wal_size = 0, max(size, self._wal_size)
+            self._start_checkpoint()
+
+    def _start_checkpoint(self) -> None:
+        if not self._checkpointing.is_set():
             self._checkpointing.set()
             self._maintenance.submit(self._checkpoint)
 
