@@ -51,6 +51,7 @@ async def test_waiting_sync_is_answered_at_once(new_user: NewUser) -> None:
     answer = await waiting
     assert time.monotonic() - started < 5
     assert [event["event_id"] for event in timeline(answer, room)] == [event_id]
+    await phone.close()
     mine = timeline(await alice.sync(since), room)
     assert "transaction_id" in mine[-1]["unsigned"]
     assert "transaction_id" not in timeline(answer, room)[-1]["unsigned"]
@@ -64,8 +65,8 @@ async def test_unread_counts_follow_receipts(new_user: NewUser) -> None:
     last = ""
     for number in range(3):
         last = await alice.send(room, str(number))
-    answer = await bob.sync_on()
-    assert joined(answer, room)["unread_notifications"] == {"notification_count": 3, "highlight_count": 0}
+    counts = joined(await bob.sync_on(), room)["unread_notifications"]
+    assert counts == {"notification_count": 3, "highlight_count": 0}
     await bob.receipt(room, last)
     read = await bob.sync_until(lambda answer: joined(answer, room).get("unread_notifications"))
     assert read == {"notification_count": 0, "highlight_count": 0}
@@ -167,6 +168,8 @@ async def test_stop_answers_waiting_clients(new_user: NewUser, fresh_server: Tin
     since = (await alice.sync())["next_batch"]
     since = (await alice.sync(since))["next_batch"]
     waiting = asyncio.ensure_future(alice.sync(since, timeout=60_000, set_presence="offline"))
+    for _ in range(3):  # whoever is answered after the sync was sent shows that it has arrived
+        await alice.request("GET", "/account/whoami")
     await asyncio.to_thread(fresh_server.stop)
     answer = await waiting
     assert "rooms" not in answer
@@ -204,6 +207,8 @@ async def test_each_event_reaches_every_device_once_under_load(new_user: NewUser
     finished.set()
     for seen in await asyncio.wait_for(asyncio.gather(*following), 30):
         assert sorted(seen) == sorted(sent)
+    for device in devices[len(people) :]:
+        await device.close()
 
 
 async def test_initial_sync_of_old(new_user: NewUser) -> None:

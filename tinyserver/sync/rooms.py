@@ -87,12 +87,11 @@ class RoomReader:
         update.unread = self._unread(room)
         return update
 
-    def newly_joined(self, row: MembershipRow) -> RoomUpdate | None:
-        """A room that the reader has joined: whole, but without events that they got when they were in it before.
-
-        Not every device was there then, so that the timeline is called limited where it does not begin with the room.
+    def newly_joined(self, row: MembershipRow, since: int) -> RoomUpdate | None:
+        """A room that the reader has joined after `since`: whole, but without events that they got when they were in it
+        before. Not every device was there then, so that such a timeline is called limited.
         """
-        last_seen = self._end_of_stay(events.get(self.tx, row.event))
+        last_seen = self._end_of_earlier_stay(events.get(self.tx, row.event), since)
         update = self.whole(row.room, last_seen, 0, None)
         if update is not None and last_seen is not None:
             update.window = update.window.as_limited()
@@ -149,10 +148,11 @@ class RoomReader:
         sight = Sight(self.tx, reader.user, reader.user_id, end)
         after = since
         if whole and since is not None:  # they came after `since`, perhaps not for the first time
-            entered = self._start_of_stay(last, end)
-            after = None if entered is None else self._end_of_stay(entered)
+            after = self._end_of_earlier_stay(last, since)
         wanted = self._personal_wanted(room_id, sight)
         window = open_window(self.tx, room, after, end, filters.timeline_limit, wanted)
+        if whole and after is not None:
+            window = window.as_limited()
         if last.place is not None and last.place > end:
             window = window.followed_by(last)
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
@@ -175,17 +175,17 @@ class RoomReader:
             member = before
         return member.place
 
-    def _start_of_stay(self, member: StoredEvent, end: int) -> StoredEvent | None:
-        """The join of the stay that ended with the event at the place `end`."""
+    def _end_of_earlier_stay(self, member: StoredEvent, since: int) -> int | None:
+        """The place of the event with which the reader left the room last before `since`."""
         for _ in range(_MAX_MEMBERSHIP_CHANGES):
-            joined = member.event.membership == "join" and member.place is not None and member.place < end
             if member.replaces is None:
-                return member if joined else None
+                return None
             before = events.get(self.tx, member.replaces)
-            if joined and before.event.membership != "join":
-                return member
+            place = member.place
+            if place is not None and place <= since and before.event.membership == "join" != member.event.membership:
+                return place
             member = before
-        return member
+        return since
 
     # -- the timeline ----------------------------------------------------------------------------
 
