@@ -104,7 +104,8 @@ class HttpListener:
         for server in self._servers:
             server.close()
         if self._socket_file is not None:
-            self._socket_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a disk that has become read-only; the next start replaces it
+                self._socket_file.unlink(missing_ok=True)
         for connection in list(self._state.connections):
             connection.shutdown()
 
