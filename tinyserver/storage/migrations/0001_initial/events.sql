@@ -87,6 +87,7 @@ CREATE TABLE memberships (
     PRIMARY KEY (room, user)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX memberships_of_local_users ON memberships (user, membership, room) WHERE is_local = 1;
+CREATE INDEX memberships_local_in_room ON memberships (room, membership) WHERE is_local = 1;
 
 -- Events that concern one local user by their content (a mention, a keyword), kept for that user. Their thread, class
 -- and sender stand in the index events_by_room; a redacted event has no class and counts no more.
