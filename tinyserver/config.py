@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -138,6 +138,11 @@ class RateLimits:
     media: Bucket = setting("Uploads, downloads and previews.", Bucket(10, 100))
     search: Bucket = setting("Searching messages, people and rooms.", Bucket(1, 20))
     report: Bucket = setting("Reporting events, rooms and people.", Bucket(0.1, 10))
+    federation: Bucket = setting("Requests of each other server.", Bucket(50, 1000))
+    key_query: Bucket = setting(
+        "For each address: asking for the keys of other servers, and requests of servers whose keys are not known yet.",
+        Bucket(2, 200),
+    )
     other: Bucket = setting("Everything else that is limited.", Bucket(20, 200))
 
 
@@ -148,6 +153,11 @@ class Federation:
     enabled: bool = setting("Whether other servers are talked to.", True)
     trusted_key_servers: tuple[str, ...] = setting(
         "Servers that are asked for the keys of servers which cannot be reached.", ()
+    )
+    public_address: str = setting(
+        'Where other servers reach this one, as /.well-known/matrix/server tells them: "matrix.example.org:443". '
+        "Empty: at public_url, if one listener serves clients and federation; otherwise nothing is told.",
+        "",
     )
 
 
@@ -161,6 +171,7 @@ class Outgoing:
         "Allow connections to private addresses (192.168.x.x, localhost). A set-up on a LAN turns this on.",
         False,
     )
+    dns_servers: tuple[str, ...] = setting('DNS servers to ask, "192.168.0.1" or "[::1]:53". Empty: the system\'s.', ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,10 +424,28 @@ def _check(config: Config) -> None:
         bucket = getattr(config.rate_limits, each.name)
         if isinstance(bucket, Bucket) and (bucket.per_second <= 0 or bucket.burst < 1):
             raise ConfigError(f'"rate_limits.{each.name}" needs a positive per_second and a burst of 1 or more.')
+    if config.federation.public_address and not is_valid_server_name(config.federation.public_address):
+        raise ConfigError('"federation.public_address" must be a host such as "matrix.example.org:443".')
+    for name in config.federation.trusted_key_servers:
+        if not is_valid_server_name(name):
+            raise ConfigError(f'"federation.trusted_key_servers" must hold server names, not {name!r}.')
+    for server in config.outgoing.dns_servers:
+        _check_dns_server(server)
     if config.passwords.memory < 1024**2 or config.passwords.iterations < 1:
         raise ConfigError('"passwords" needs at least "1 MiB" of memory and 1 iteration.')
     if config.sessions.access_token_lifetime < 1:
         raise ConfigError('"sessions.access_token_lifetime" must be at least "1s".')
+
+
+def _check_dns_server(server: str) -> None:
+    host, _, port = server.rpartition(":") if re.search(r"\]:\d+$|^[^:]+:\d+$", server) else (server, "", "53")
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+        valid = 0 < int(port) < 65536
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(f'"outgoing.dns_servers" must hold addresses such as "192.168.0.1", not {server!r}.')
 
 
 def _check_network(network: str, key: str) -> None:

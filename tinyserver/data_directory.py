@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
+from tinyserver.protocol.server_keys import PublishedKey
 from tinyserver.protocol.signing import SigningKey, format_signing_key_file, parse_signing_key_file
 
 
@@ -24,6 +25,7 @@ class DataDirectory:
         self.path = path
         self.database = path / "tinyserver.db"
         self.signing_key = path / "signing.key"
+        self.old_signing_keys = path / "old-signing.keys"
         self.media = path / "media"
         self.socket = path / "control.sock"
         self._lock_file = path / "lock"
@@ -37,8 +39,7 @@ class DataDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.signing_key.exists():
-                key = SigningKey(f"a_{secrets.token_hex(3)}", secrets.token_bytes(32))
-                write_private(self.signing_key, format_signing_key_file(key))
+                write_private(self.signing_key, format_signing_key_file(_new_key()))
         except OSError as error:
             raise DataDirectoryError(f"the data directory {self.path} cannot be made: {error}") from error
 
@@ -51,6 +52,33 @@ class DataDirectory:
                 f"the signing key {self.signing_key} cannot be used: {error}. "
                 "Restore it from a backup; other servers know this server by it."
             ) from error
+
+    def read_old_signing_keys(self) -> list[PublishedKey]:
+        """The public halves of the keys that this server used before, each with its end. Raises DataDirectoryError."""
+        try:
+            text = self.old_signing_keys.read_text("ascii") if self.old_signing_keys.exists() else ""
+            old = [_parse_old_key(line) for line in text.splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            raise DataDirectoryError(f"the list of old keys {self.old_signing_keys} cannot be used: {error}") from error
+        current = self.read_signing_key().key_id
+        return [key for key in old if key.key_id != current]
+
+    def rotate_signing_key(self, now_ms: int) -> SigningKey:
+        """Replace the signing key by a new one; of the old one, the public half is kept for those who check old events.
+
+        The server must not be running. Raises DataDirectoryError.
+        """
+        retired = self.read_signing_key()
+        old = self.read_old_signing_keys()
+        old.append(PublishedKey(retired.key_id, retired.verify_key_base64, now_ms))
+        key = _new_key()
+        try:
+            # In this order: interrupted between the two, the key in use is still the old one, and no longer listed.
+            _replace(self.old_signing_keys, "".join(map(_format_old_key, old)))
+            _replace(self.signing_key, format_signing_key_file(key))
+        except OSError as error:
+            raise DataDirectoryError(f"the keys in {self.path} cannot be written: {error}") from error
+        return key
 
     def lock(self) -> bool:
         """Take the directory for this process until it ends; False if another process has it.
@@ -76,6 +104,32 @@ class DataDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _new_key() -> SigningKey:
+    return SigningKey(f"a_{secrets.token_hex(3)}", secrets.token_bytes(32))
+
+
+def _format_old_key(key: PublishedKey) -> str:
+    return f"{key.key_id.replace(':', ' ')} {key.public_key} {key.expired_ts}\n"
+
+
+def _parse_old_key(line: str) -> PublishedKey:
+    algorithm, version, public_key, expired_ts = line.split()
+    return PublishedKey(f"{algorithm}:{version}", public_key, int(expired_ts))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Put a private file in the place of another in one step. Raises OSError."""
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)
+    write_private(new, text)
+    new.replace(file)
+    descriptor = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(file: Path, text: str) -> None:

@@ -8,9 +8,20 @@ from time import perf_counter
 from typing import Any
 
 from tinyserver.api.answers import CORS_HEADERS, JSON_HEADERS, encode_answer, with_cors
-from tinyserver.api.calls import AsgiApp, Authenticator, Call, ClientGone, Message, Receive, Scope, Send
+from tinyserver.api.bodies import BodyReader
+from tinyserver.api.calls import (
+    AsgiApp,
+    Authenticator,
+    Call,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ServerAuthenticator,
+)
 from tinyserver.api.client_addresses import ClientAddresses
-from tinyserver.api.rate_limits import RateLimiter, address_key
+from tinyserver.api.rate_limits import Limit, RateLimiter, address_key
 from tinyserver.api.routing import Answer, Auth, Endpoint, Route, Router, Surface
 from tinyserver.protocol.errors import (
     Forbidden,
@@ -40,6 +51,7 @@ def build_app(
     surfaces: Iterable[Surface] = Surface,
     trusted_proxies: Iterable[str] = (),
     admin_contact: str = "",
+    server_authenticator: ServerAuthenticator | None = None,
 ) -> AsgiApp:
     """The application of one listener.
 
@@ -47,8 +59,10 @@ def build_app(
     :param authenticator: turns access tokens into requesters.
     :param trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed. Raises ValueError for others.
     :param admin_contact: a URI that users are given when the disk is full.
+    :param server_authenticator: checks the requests of other servers; without one their endpoints are unknown.
     """
-    return _App(router, authenticator, limiter, frozenset(surfaces), ClientAddresses(trusted_proxies), admin_contact)
+    addresses = ClientAddresses(trusted_proxies)
+    return _App(router, authenticator, limiter, frozenset(surfaces), addresses, admin_contact, server_authenticator)
 
 
 class _App:
@@ -60,6 +74,7 @@ class _App:
         surfaces: frozenset[Surface],
         addresses: ClientAddresses,
         admin_contact: str,
+        server_authenticator: ServerAuthenticator | None,
     ) -> None:
         self._router = router
         self._authenticator = authenticator
@@ -67,6 +82,8 @@ class _App:
         self._surfaces = surfaces
         self._addresses = addresses
         self._admin_contact = admin_contact
+        self._server_authenticator = server_authenticator
+        self._object_reader = BodyReader(dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -112,6 +129,9 @@ class _App:
         if endpoint.surface not in self._surfaces:
             raise Unrecognized("This address of the server does not serve this endpoint.", status=404)
         call: Call[Any, Any] = Call(scope, receive, path, self._addresses.of(scope))
+        if endpoint.auth is Auth.SERVER:
+            await self._authenticate_server(route, call)
+            return await route.handler(call)
         if endpoint.auth is not Auth.NONE:
             await self._authenticate(endpoint, call)
         self._limit(endpoint, call)
@@ -134,6 +154,26 @@ class _App:
         if endpoint.auth is Auth.ADMIN and not requester.is_admin:
             raise Forbidden("Only administrators of this server can do this.")
         call.optional_requester = requester
+
+    async def _authenticate_server(self, route: Route, call: Call[Any, Any]) -> None:
+        """Learn which server calls: its signature covers the body, which is therefore read first, and parsed once."""
+        if self._server_authenticator is None:
+            raise Unrecognized("This server does not talk with other servers.", status=404)
+        endpoint = route.endpoint
+        content: Any = None
+
+        async def read_content() -> Any:
+            nonlocal content
+            call.raw_body = b"".join([piece async for piece in call.stream(endpoint.max_body)])
+            content = self._object_reader.decode(call.raw_body) if call.raw_body else None
+            return content
+
+        call.origin = await self._server_authenticator.authenticate(call, read_content)
+        self._limiter.spend(endpoint.limit or Limit.FEDERATION, call.origin)
+        route.read_query.read(call)
+        if route.read_body is not None:
+            parsed = endpoint.body is dict and content is not None
+            call.body = content if parsed else route.read_body.decode(call.raw_body)
 
     def _limit(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
         if endpoint.limit is None:

@@ -49,6 +49,7 @@ class Call(Generic[BodyT, QueryT]):
 
     __slots__ = (
         "_headers",
+        "_origin",
         "_parameters",
         "_receive",
         "body",
@@ -70,6 +71,7 @@ class Call(Generic[BodyT, QueryT]):
         self.raw_body = b""
         self.optional_requester: Requester | None = None
         self._receive = receive
+        self._origin: str | None = None
         self._headers: dict[str, str] | None = None
         self._parameters: dict[str, list[str]] | None = None
 
@@ -82,6 +84,24 @@ class Call(Generic[BodyT, QueryT]):
         if self.optional_requester is None:
             raise RuntimeError("this endpoint does not authenticate its caller")
         return self.optional_requester
+
+    @property
+    def origin(self) -> str:
+        """The name of the server that calls, where the endpoint has ``Auth.SERVER``. Raises RuntimeError elsewhere."""
+        if self._origin is None:
+            raise RuntimeError("this endpoint does not authenticate a server")
+        return self._origin
+
+    @origin.setter
+    def origin(self, server_name: str) -> None:
+        self._origin = server_name
+
+    @property
+    def target(self) -> str:
+        """The path and the query as they stand in the request: what another server signs."""
+        query: bytes = self.scope["query_string"]
+        target: bytes = self.scope["raw_path"] + (b"?" + query if query else b"")
+        return target.decode("latin-1")
 
     @property
     def method(self) -> str:
@@ -155,6 +175,20 @@ class Call(Generic[BodyT, QueryT]):
         from starlette.requests import Request
 
         return Request(self.scope, self.receive)
+
+
+class ServerAuthenticator(Protocol):
+    """How the HTTP floor learns which server calls; needed where endpoints have ``Auth.SERVER``."""
+
+    async def authenticate(self, call: Call[Any, Any], read_content: Callable[[], Awaitable[Any]]) -> str:
+        """The name of the server that signed the request.
+
+        :param read_content: reads the body and gives the JSON object in it, or None for a request without a body;
+            to be called once, after everything that can be refused without it.
+
+        Raises Unauthorized or another MatrixError.
+        """
+        ...
 
 
 class Authenticator(Protocol):

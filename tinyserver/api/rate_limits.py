@@ -29,6 +29,8 @@ class Limit(Enum):
     MEDIA = "media"
     SEARCH = "search"
     REPORT = "report"
+    FEDERATION = "federation"
+    KEY_QUERY = "key_query"
     OTHER = "other"
 
 

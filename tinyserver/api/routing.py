@@ -45,6 +45,7 @@ class Auth(Enum):
     OPTIONAL = "optional"  # without a token the call has no requester; a wrong token is an error
     USER = "user"
     ADMIN = "admin"  # a user who administers this server
+    SERVER = "server"  # no user: another server, by the signature of the whole request; see ``Call.origin``
 
 
 class Surface(Enum):

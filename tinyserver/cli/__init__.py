@@ -15,6 +15,7 @@ from tinyserver.data_directory import DataDirectoryError
 # out of the server's memory.
 COMMANDS = {
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
+    "key": ("tinyserver.cli.key", "show and replace the key that this server signs with"),
     "serve": ("tinyserver.cli.serve", "run the server"),
     "token": ("tinyserver.cli.token", "make registration tokens, with which people register"),
     "user": ("tinyserver.cli.user", "make accounts"),
