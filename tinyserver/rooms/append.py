@@ -144,12 +144,12 @@ class Appender:
             if before is not None and before.membership in counts:
                 counts[before.membership] -= 1
             membership = None if new is None else MEMBERSHIPS.get(events.get(tx, new).event.membership or "")
+            is_local = self.is_local(names.text(tx, user))
             if membership is None or new is None:
-                memberships.remove(tx, room.nid, user)
+                memberships.remove(tx, room.nid, user, position, is_local=is_local)
                 continue
             if membership in counts:
                 counts[membership] += 1
-            user_id = names.text(tx, user)
             memberships.set_membership(
                 tx,
                 room=room.nid,
@@ -157,7 +157,7 @@ class Appender:
                 membership=membership,
                 event=new,
                 position=position,
-                is_local=self.is_local(user_id),
+                is_local=is_local,
             )
         rooms.set_state(tx, room.nid, root, position, counts[Membership.JOIN], counts[Membership.INVITE])
 

@@ -50,9 +50,16 @@ def set_membership(
         tx.changed(Topic.MEMBERSHIP, user, position)
 
 
-def remove(tx: WriteTransaction, room: int, user: int) -> None:
-    """The current state no longer names the user."""
-    tx.execute("DELETE FROM memberships WHERE room = ? AND user = ?", (room, user))
+def remove(tx: WriteTransaction, room: int, user: int, position: int, *, is_local: bool) -> None:
+    """The current state no longer names the user. A local one has left then: devices must be told."""
+    if not is_local:
+        tx.execute("DELETE FROM memberships WHERE room = ? AND user = ?", (room, user))
+        return
+    tx.execute(
+        "UPDATE memberships SET membership = ?, position = ? WHERE room = ? AND user = ?",
+        (int(Membership.LEAVE), position, room, user),
+    )
+    tx.changed(Topic.MEMBERSHIP, user, position)
 
 
 def get(tx: ReadTransaction, room: int, user: int) -> MembershipRow | None:
@@ -94,7 +101,9 @@ def local_members(tx: ReadTransaction, room: int, kind: Membership = Membership.
     return [
         row[0]
         for row in tx.execute(
-            "SELECT user FROM memberships WHERE room = ? AND is_local = 1 AND membership = ?", (room, int(kind))
+            "SELECT user FROM memberships INDEXED BY memberships_local_in_room "
+            "WHERE room = ? AND is_local = 1 AND membership = ?",
+            (room, int(kind)),
         )
     ]
 
@@ -103,7 +112,9 @@ def any_local_member(tx: ReadTransaction, room: int) -> bool:
     """Whether a local user is in the room now."""
     return bool(
         tx.value(
-            "SELECT EXISTS (SELECT 1 FROM memberships WHERE room = ? AND is_local = 1 AND membership = 4)", (room,)
+            "SELECT EXISTS (SELECT 1 FROM memberships INDEXED BY memberships_local_in_room "
+            "WHERE room = ? AND is_local = 1 AND membership = 4)",
+            (room,),
         )
     )
 
