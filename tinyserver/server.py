@@ -104,6 +104,7 @@ from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.storage.database import Database
+from tinyserver.storage.devices import newest_seen
 from tinyserver.storage.events import newest_timestamp
 from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.filter_sets import FilterSets
@@ -307,7 +308,7 @@ class Server:
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
-        self.clock.raise_floor(self.db.glance(newest_timestamp))
+        self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         await self.management.resume_departures()
 
     async def drain(self) -> None:

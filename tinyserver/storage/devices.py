@@ -79,6 +79,12 @@ def set_seen(tx: WriteTransaction, seen: Iterable[tuple[int, Seen]]) -> None:
     )
 
 
+def newest_seen(tx: ReadTransaction) -> int:
+    """When (ms) any device was last used, as far as it is stored; 0 if there is none: for clocks that jumped
+    backwards."""
+    return int(tx.value("SELECT max(seen_ts) FROM devices") or 0)
+
+
 def remove(tx: WriteTransaction, nid: int) -> None:
     """Delete a device together with its sessions."""
     tx.execute("DELETE FROM sessions WHERE device = ?", (nid,))

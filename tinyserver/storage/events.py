@@ -334,9 +334,10 @@ def _forget(tx: WriteTransaction, nid: int) -> None:
 
 
 def newest_timestamp(tx: ReadTransaction) -> int:
-    """The greatest `origin_server_ts` (ms) among the newest events sent from here, 0 if there are none: for clocks that
-    jumped backwards."""
+    """The greatest `origin_server_ts` (ms) among those of the newest events that users of this server sent, 0 if there
+    are none: for clocks that jumped backwards."""
     value = tx.value(
-        "SELECT max(ts) FROM (SELECT ts, device FROM events ORDER BY nid DESC LIMIT 2000) WHERE device IS NOT NULL"
+        "SELECT max(ts) FROM (SELECT ts, sender FROM events ORDER BY nid DESC LIMIT 2000) "
+        "WHERE sender IN (SELECT nid FROM users)"
     )
     return int(value or 0)
