@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 
 from tinyserver.protocol.server_keys import parse_key_document
 
+from ..federation.conftest import make_world
+from ..federation.world import World
 from .conftest import MakeServer
 from .harness import TinyServer
+
+__all__ = ["make_world"]
+MakeWorld = Callable[..., Awaitable[World]]
 
 
 def get(server: TinyServer, path: str) -> httpx.Response:
@@ -83,3 +90,35 @@ def test_a_server_that_talked_to_others_stops_cleanly(fresh_server: TinyServer) 
     started = time.monotonic()
     fresh_server.stop()
     assert time.monotonic() - started < 4
+
+
+async def test_keys_of_a_real_server_are_fetched_over_tls(make_server: MakeServer, make_world: MakeWorld) -> None:
+    world = await make_world()
+    peer = await world.peer()
+    world.zone.add_address("peer.test", "127.0.0.1")
+    named = await world.serve(peer.handle, "peer.test")
+    dns = world.resolver._servers[0]
+    outgoing = {
+        "extra_ca_files": [str(world.authority.ca_file)],
+        "allow_private_addresses": True,
+        "dns_servers": [dns],
+    }
+    server = await asyncio.to_thread(make_server, config={"outgoing": outgoing})
+    for name in (peer.name, f"peer.test:{named.port}"):
+        peer.name = name
+        (told,) = (await asyncio.to_thread(get, server, f"/_matrix/key/v2/query/{name}")).json()["server_keys"]
+        assert set(told["signatures"]) == {name, "tiny.test"}
+        assert set(parse_key_document(told, name).keys) == {peer.key.key_id}
+    assert named.seen[-1].sni == "peer.test"
+    assert named.seen[-1].headers["host"] == f"peer.test:{named.port}"
+
+
+async def test_private_addresses_are_refused_by_default(make_server: MakeServer, make_world: MakeWorld) -> None:
+    world = await make_world()
+    peer = await world.peer()
+    server = await asyncio.to_thread(
+        make_server, config={"outgoing": {"extra_ca_files": [str(world.authority.ca_file)]}}
+    )
+    answer = await asyncio.to_thread(get, server, f"/_matrix/key/v2/query/{peer.name}")
+    assert answer.json() == {"server_keys": []}
+    assert peer.web.connections == 0

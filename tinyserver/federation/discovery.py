@@ -58,7 +58,9 @@ class Discovery:
         for service in SERVICES:
             try:
                 records = await self._resolver.services(f"{service}.{host}")
-            except Unreachable:  # many a home router does not know of SRV records
+            except Unreachable as error:  # many a home router does not know of SRV records
+                if error.local:
+                    break  # nobody answers: the second question would only cost time
                 continue
             hops = tuple(
                 Hop(record.host, record.port)
