@@ -264,7 +264,8 @@ async def test_forgotten_until_wanted_again(world: World) -> None:
 
 # Read at start or by administrators, or of tables that hold a row or a handful.
 MAY_SCAN = (
-    "FROM (SELECT ts, device FROM events ORDER BY nid DESC LIMIT 2000)",
+    "FROM (SELECT ts, sender FROM events ORDER BY nid DESC LIMIT 2000)",
+    "max(seen_ts) FROM devices",
     "FROM push_rules WHERE exact = 0",
     "FROM registration_tokens",
     "FROM users WHERE guest = 0",

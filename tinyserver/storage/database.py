@@ -97,7 +97,7 @@ class Database:
                 migrations.migrate(self._writer)
                 # Refused where nothing can be written: better now than later.
                 self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.execute("UPDATE counters SET value = value")
+                self._writer.execute("UPDATE counters SET value = value WHERE name = 'position'")
                 self._writer.execute("ROLLBACK")
                 self._position = self._reserved = self._first_position()
             except BaseException:
