@@ -442,3 +442,26 @@ async def test_only_the_newest_servers_are_kept(world: World, monkeypatch: pytes
         world.time.pass_(1)
     kept = [bool(KeyStore(world.db).keys_of(peer.name)) for peer in peers]
     assert kept == [False, False, True, True]
+
+
+async def test_the_latest_event_of_a_batch_decides_what_is_asked(world: World) -> None:
+    peer = await world.peer()
+    start = now_ms(world)
+    await world.key_ring.check(signed_event(peer, start), V11)
+    world.time.pass_(3 * 86400)
+    pdus = [signed_event(peer, start + hours * 3600_000) for hours in range(72)]
+    assert await world.key_ring.check_many(pdus, V11) == [None] * 72
+    assert peer.asked == 2
+
+
+async def test_thousands_of_events_do_not_hold_up_the_others(world: World) -> None:
+    peer = await world.peer()
+    pdus = [signed_event(peer, now_ms(world) - depth, depth=depth) for depth in range(2000)]
+    await world.key_ring.check(pdus[0], V11)
+    checking = asyncio.ensure_future(world.key_ring.check_many(pdus, V11))
+    turns = 0
+    while not checking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await checking == [None] * 2000
+    assert turns >= 2 * 2000 // 100

@@ -38,7 +38,8 @@ FRESH_SECONDS = 3600.0
 MAX_REMEMBERED = 5000
 ON_LOOP = 8
 """More signatures than this are checked on a thread: each takes 50 to 100 us."""
-PER_THREAD_STEP = 100
+PER_STEP = 100
+"""So many events are prepared and checked together."""
 _MAX_SIGNATURES = 50  # of one server on one object
 
 Check = Callable[[], None]
@@ -105,20 +106,32 @@ class KeyRing:
     async def check_many(self, pdus: Sequence[Mapping[str, Any]], version: RoomVersion) -> list[SignatureError | None]:
         """Check many parsed events together: what is wrong with each, or None. Keys are asked for once for all."""
         signers: list[set[str]] = []
-        needs: dict[str, set[Need]] = {}
-        for pdu in pdus:
+        latest: dict[tuple[str, frozenset[str]], int | None] = {}
+        for number, pdu in enumerate(pdus):
+            if number % PER_STEP == PER_STEP - 1:
+                await asyncio.sleep(0)  # others have their turn between the steps
             signers.append(_signers(pdu, version))
-            at = _timestamp(pdu) if version.enforce_key_validity else None
             for server in signers[-1]:
-                needs.setdefault(server, set()).add(Need(frozenset(_signed_with(pdu, server)), at))
+                key = (server, frozenset(_signed_with(pdu, server)))
+                at = max(_timestamp(pdu), latest.get(key) or 0) if version.enforce_key_validity else None
+                latest[key] = at  # a key that is good for the latest event is good for those before
+        needs: dict[str, set[Need]] = {}
+        for (server, key_ids), at in latest.items():
+            needs.setdefault(server, set()).add(Need(key_ids, at))
         await self._obtain(needs)
-        checks: list[list[Check] | SignatureError] = []
-        for pdu, servers in zip(pdus, signers, strict=True):
-            try:
-                checks.append([check for server in servers for check in self._event_checks(pdu, version, server)])
-            except SignatureError as error:
-                checks.append(error)
-        return await _run(checks)
+        outcomes: list[SignatureError | None] = []
+        for start in range(0, len(pdus), PER_STEP):
+            step = zip(pdus[start : start + PER_STEP], signers[start : start + PER_STEP], strict=True)
+            outcomes += await _run([self._checks(pdu, version, servers) for pdu, servers in step])
+        return outcomes
+
+    def _checks(
+        self, pdu: Mapping[str, Any], version: RoomVersion, servers: Iterable[str]
+    ) -> list[Check] | SignatureError:
+        try:
+            return [check for server in servers for check in self._event_checks(pdu, version, server)]
+        except SignatureError as error:
+            return error
 
     def _event_checks(self, pdu: Mapping[str, Any], version: RoomVersion, server: str) -> list[Check]:
         """The signatures of a server that must be right. Raises SignatureError if there is none to look at."""
@@ -340,10 +353,7 @@ async def _run(checks: Sequence[list[Check] | SignatureError]) -> list[Signature
     """Do the checks of each event: on the spot where they are few, on a thread where they are many."""
     if sum(len(each) for each in checks if isinstance(each, list)) <= ON_LOOP:
         return _outcomes(checks)
-    outcomes: list[SignatureError | None] = []
-    for start in range(0, len(checks), PER_THREAD_STEP):
-        outcomes += await asyncio.to_thread(_outcomes, checks[start : start + PER_THREAD_STEP])
-    return outcomes
+    return await asyncio.to_thread(_outcomes, checks)
 
 
 def _outcomes(checks: Iterable[list[Check] | SignatureError]) -> list[SignatureError | None]:
