@@ -67,7 +67,7 @@ class KeyFetcher:
             )
             keys = parse_key_document(answer.content, server)
         except (OutgoingError, BadKeyDocument) as error:
-            log.info("no keys from %s: %s", server, error)
+            log.debug("no keys from %s: %s", server, error)  # anybody can make us ask: not for the usual log
             return None
         return FetchedKeys(answer.content, keys, self._time(answer.headers), direct=True)
 
