@@ -35,10 +35,12 @@ from tinyserver.api.client.account_data import AccountDataApi
 from tinyserver.api.client.aliases import AliasesApi
 from tinyserver.api.client.capabilities import CapabilitiesApi
 from tinyserver.api.client.cross_signing import CrossSigningApi
+from tinyserver.api.client.dehydrated_devices import DehydratedDevicesApi
 from tinyserver.api.client.devices import DevicesApi
 from tinyserver.api.client.events import EventsApi
 from tinyserver.api.client.fallback import FallbackApi
 from tinyserver.api.client.filters import FiltersApi
+from tinyserver.api.client.key_backup import KeyBackupApi
 from tinyserver.api.client.keys import KeysApi
 from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
@@ -70,8 +72,11 @@ from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.encryption.cross_signing import CrossSigning
+from tinyserver.encryption.dehydrated_devices import UNSTABLE_FEATURES as DEHYDRATED_DEVICES
+from tinyserver.encryption.dehydrated_devices import DehydratedDevices
 from tinyserver.encryption.device_keys import DeviceKeys
 from tinyserver.encryption.device_news import DeviceNewsReader
+from tinyserver.encryption.key_backup import KeyBackup
 from tinyserver.encryption.remote import NobodyElse
 from tinyserver.encryption.removed_devices import RemovedDevices
 from tinyserver.encryption.to_device import ToDevice
@@ -144,7 +149,7 @@ class Server:
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features={}))
+        self.router.add(VersionsApi(unstable_features=DEHYDRATED_DEVICES))
 
         self.router.add(WellKnownApi(config))
 
@@ -155,7 +160,7 @@ class Server:
         self._build_sync(config)
 
     def _build_federation(self, config: Config) -> None:
-        """Other machines: how they are reached, and which servers they are. What is heavy is loaded with the first use."""
+        """Other machines: how they are reached, and which servers they are. What is heavy is loaded when it is used."""
         tls = TlsClient(
             verify=config.outgoing.verify_tls,
             extra_ca_files=config.outgoing.extra_ca_files,
@@ -268,6 +273,8 @@ class Server:
         self.router.add(KeysApi(self.device_keys, self.device_news, self.bell))
         self.router.add(CrossSigningApi(cross_signing))
         self.router.add(ToDeviceApi(self.to_device))
+        self.router.add(KeyBackupApi(KeyBackup(self.db)))
+        self.router.add(DehydratedDevicesApi(DehydratedDevices(self.db, self.clock, self.sessions)))
 
     def _build_sync(self, config: Config) -> None:
         """What is new for each device: the one engine, and what it asks besides what rooms store."""
