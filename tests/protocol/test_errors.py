@@ -7,7 +7,8 @@ from tinyserver.protocol.errors import ERROR_CLASSES, MatrixError
 
 
 def test_every_error_has_a_code_a_status_and_a_sentence_of_its_own() -> None:
-    assert len(ERROR_CLASSES) == len(MatrixError.__subclasses__())
+    here = [cls for cls in MatrixError.__subclasses__() if cls.__module__ == errors.__name__]
+    assert len(ERROR_CLASSES) == len(here)
     assert all(cls.errcode == code for code, cls in ERROR_CLASSES.items())
     for cls in ERROR_CLASSES.values():
         assert 400 <= cls.default_status < 600
