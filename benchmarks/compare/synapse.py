@@ -12,7 +12,7 @@ from .server import SERVER_NAME, SHARED_SECRET, Server, run_command
 SYNAPSE_VERSION = "1.163.2"
 
 _UNLIMITED = {"per_second": 1e6, "burst_count": 1_000_000}
-_RATE_LIMITS: dict[str, Any] = {
+RATE_LIMITS: dict[str, Any] = {
     "rc_message": _UNLIMITED,
     "rc_registration": _UNLIMITED,
     "rc_registration_token_validity": _UNLIMITED,
@@ -85,7 +85,7 @@ class Synapse(Server):
             "trusted_key_servers": [],
             # Passwords are hashed as cheaply as possible on both sides: they are not what is compared.
             "bcrypt_rounds": 4,
-            **_RATE_LIMITS,
+            **RATE_LIMITS,
         }
 
     def command(self) -> list[str]:
