@@ -86,6 +86,9 @@ class DeviceNewsReader:
         """What is new for a device after a point (None: it starts afresh), up to a position."""
         after = 0 if since is None else since.position
         lists = NO_CHANGES
+        # Nobody comes or goes by messages alone.
+        state_changed = self._bell.changes[Topic.STATE].changed
+        touched = [room for room in touched if state_changed(room, after)]
         if since is not None and (touched or self._lists_may_have_changed(user, after)):
             lists = changes_between(tx, user, after, until, joined, touched)
         if device is None:

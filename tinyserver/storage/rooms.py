@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version
-from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,20 @@ def advance(tx: WriteTransaction, room: int, extremities: Collection[int], newes
 
 
 def set_state(tx: WriteTransaction, nid: int, state: int, position: int, joined: int, invited: int) -> None:
-    """Change the current state, remembering from which position on it holds."""
+    """Change the current state, remembering from which position on it holds; the bell rings for the room."""
     tx.execute("UPDATE rooms SET state = ?, joined = ?, invited = ? WHERE nid = ?", (state, joined, invited, nid))
     tx.execute("INSERT OR REPLACE INTO room_states (room, position, state) VALUES (?, ?, ?)", (nid, position, state))
+    tx.changed(Topic.STATE, nid, position)
+
+
+def set_counts(tx: WriteTransaction, nid: int, joined: int, invited: int) -> None:
+    """Correct the numbers of members."""
+    tx.execute("UPDATE rooms SET joined = ?, invited = ? WHERE nid = ?", (joined, invited, nid))
+
+
+def set_first_place(tx: WriteTransaction, nid: int, place: int) -> None:
+    """Note the place of the oldest event that was fetched from history."""
+    tx.execute("UPDATE rooms SET first_place = ? WHERE nid = ?", (place, nid))
 
 
 def state_at(tx: ReadTransaction, nid: int, position: int) -> int:

@@ -27,6 +27,8 @@ class Topic(IntEnum):
     """Something of one user's own changed: account data, an invite, a to-device message, ... (nid: the user)."""
     MEMBERSHIP = 4
     """A local user's membership of some room changed (nid: the user)."""
+    STATE = 6
+    """The current state of a room changed (nid: the room)."""
     DEVICE_LIST = 5
     """The devices or cross-signing keys of a user changed (nid: the user)."""
 

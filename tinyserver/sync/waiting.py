@@ -122,7 +122,7 @@ class Followers:
     def _on_commit(self, commit: Commit) -> None:
         for change in commit.changes:
             topic = change.topic
-            if topic is Topic.TIMELINE or topic is Topic.RECEIPT:
+            if topic is Topic.TIMELINE or topic is Topic.RECEIPT or topic is Topic.STATE:
                 self._wake_room(change.nid)
                 continue
             follower = self._users.get(change.nid)
