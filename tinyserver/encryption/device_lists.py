@@ -65,8 +65,7 @@ def changes_between(
     departed.discard(user)
     updated = device_lists.changed_between(tx, since, until)
     signed = cross_signing.signed_between(tx, user, since, until)
-    changed = at_until.among(now, updated - arrived) | (arrived - at_since.among(before, arrived))
-    changed |= arrived & updated
+    changed = at_until.among(now, updated) | (arrived - at_since.among(before, arrived))
     changed.update(signed)
     if user in updated:
         changed.add(user)
