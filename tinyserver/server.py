@@ -60,6 +60,7 @@ from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.federation.authentication import SignedRequests
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
+from tinyserver.api.federation.transactions import TransactionsApi
 from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.rate_limits import RateLimiter
@@ -87,6 +88,7 @@ from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
 from tinyserver.federation.signing_identity import SigningIdentity
+from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
 from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.dns import Resolver
@@ -105,6 +107,7 @@ from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.sending import Sending
+from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
@@ -190,9 +193,14 @@ class Server:
         """Rooms: the one path of an event."""
         alone = Alone(config.server_name, self.signing_key)
         self.appender = Appender(config.server_name, NotificationMarks(self.push_rules))
+        signatures = self.key_ring if config.federation.enabled else alone
         self.pipeline = EventPipeline(
-            self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, alone, alone
+            self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, signatures, alone
         )
+        self.acls = ServerAcls()
+        self.transactions = InboundTransactions(self.db, self.pipeline, self.acls)
+        if config.federation.enabled:
+            self.router.add(TransactionsApi(self.transactions))
         self.membership = RoomMembership(self.db, self.pipeline, config.server_name)
         creation = RoomCreation(
             self.db, self.pipeline, self.membership, config.server_name, config.rooms.default_version
@@ -324,6 +332,7 @@ class Server:
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        await self.transactions.close()
         self.typing.close()
         self.presence.close()
         self.hasher.close()

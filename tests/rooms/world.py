@@ -70,7 +70,7 @@ class World:
         content: dict[str, Any] = {"room_version": version}
         if room_version.creator_in_content:
             content["creator"] = creator
-        room_id = None if room_version.room_id_is_create_hash else f"!{self.clock.now_ms()}:{HERE}"
+        room_id = None if room_version.room_id_is_create_hash else f"!{self.clock.now_ms()}:{creator.partition(':')[2]}"
 
         def step(tx: Any) -> int:
             draft = EventDraft("m.room.create", creator, content, state_key="")

@@ -1,0 +1,112 @@
+"""tinyserver with rooms, among other servers: its pipeline, its federation listener, and peers that sign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from tinyserver.accounts.requester import Requester
+from tinyserver.api.app import build_app
+from tinyserver.api.calls import Call
+from tinyserver.api.federation.authentication import SignedRequests
+from tinyserver.api.federation.transactions import TransactionsApi
+from tinyserver.api.listeners import HttpListener
+from tinyserver.api.rate_limits import RateLimiter
+from tinyserver.api.routing import Router
+from tinyserver.bell import Bell
+from tinyserver.config import Listener, RateLimits
+from tinyserver.federation.transactions import InboundTransactions
+from tinyserver.protocol.errors import UnknownToken
+from tinyserver.protocol.request_auth import authorization
+from tinyserver.push.notifications import NotificationMarks
+from tinyserver.push.rules import PushRules
+from tinyserver.rooms.alone import Alone
+from tinyserver.rooms.append import Appender
+from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.server_acls import ServerAcls
+from tinyserver.storage import rooms
+from tinyserver.storage.stored_event import StoredEvent
+
+from ..rooms.world import World as Rooms
+from .world import Peer, World
+
+US = "tiny.test"
+ALICE = "@alice:tiny.test"
+
+
+class Nobody:
+    async def authenticate(self, token: str, call: Call[Any, Any]) -> Requester:
+        raise UnknownToken
+
+
+class House:
+    """One server. `rooms` makes rooms and events, also those of peers that `admit` has let in."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.db = world.db
+        key = world.identity.key
+        alone = Alone(US, key)
+        self.bell = Bell(self.db.position, tag="test")
+        self.db.on_commit = self.bell.ring
+        appender = Appender(US, NotificationMarks(PushRules(self.db)))
+        self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
+        self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
+        self.inbound = InboundTransactions(self.db, self.pipeline, ServerAcls())
+        limiter = RateLimiter(RateLimits(), world.time.monotonic)
+        router = Router()
+        router.add(TransactionsApi(self.inbound))
+        signed = SignedRequests(US, world.key_ring, world.destinations, limiter)
+        self.listener = HttpListener(
+            Listener(address="127.0.0.1:0"), build_app(router, Nobody(), limiter, server_authenticator=signed)
+        )
+        self.http = httpx.AsyncClient(trust_env=False, timeout=20)
+
+    async def public_room(self, version: str = "11") -> int:
+        """A room of Alice's that everybody may join."""
+        room = await self.rooms.create_room(ALICE, version)
+        await self.rooms.send(room, ALICE, "m.room.join_rules", {"join_rule": "public"}, state_key="")
+        return room
+
+    async def join(self, peer: Peer, room: int, name: str = "bob") -> StoredEvent:
+        """A user of a peer joins."""
+        self.rooms.keys[peer.name] = peer.key
+        return await self.rooms.join_from(peer.name, room, f"@{name}:{peer.name}")
+
+    def message(self, peer: Peer, room: int, body: str, name: str = "bob") -> dict[str, Any]:
+        """A message of a peer's user, as a PDU."""
+        base = self.rooms.snapshot(room)
+        return self.rooms.remote_event(peer.name, base, f"@{name}:{peer.name}", "m.room.message", {"body": body})
+
+    def room_id(self, room: int) -> str:
+        return self.db.glance(lambda tx: rooms.room_id(tx, room))
+
+    async def put(self, peer: Peer, txn_id: str, pdus: list[Any], edus: list[Any] | None = None) -> httpx.Response:
+        """A transaction of a peer."""
+        content: dict[str, Any] = {"origin": peer.name, "origin_server_ts": self.world.clock.now_ms(), "pdus": pdus}
+        if edus is not None:
+            content["edus"] = edus
+        target = f"/_matrix/federation/v1/send/{txn_id}"
+        header = authorization("PUT", target, peer.name, US, content, peer.key)
+        return await self.http.put(
+            self.listener.url + target, content=json.dumps(content).encode(), headers={"Authorization": header}
+        )
+
+
+@asynccontextmanager
+async def open_house(world: World) -> AsyncIterator[House]:
+    """A server that listens."""
+    house = House(world)
+    await house.listener.open()
+    try:
+        yield house
+    finally:
+        await house.inbound.close()
+        await house.http.aclose()
+        house.listener.stop_accepting()
+        await house.listener.finish(5)
