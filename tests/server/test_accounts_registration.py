@@ -220,7 +220,7 @@ async def test_closed(make_server: Any, connect: Any) -> None:
     await client.request("GET", path, params={"token": "x"}, expect=403, errcode="M_FORBIDDEN")
     # Who administers the server makes accounts all the same.
     await client.register("by-secret")
-    assert "tinyserver user create NAME --admin" in server.log.text()
+    assert "tinyserver user create NAME --admin --config " in server.log.text()
 
 
 # The first account

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -35,15 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve; returns 0 after SIGTERM or SIGINT. Raises ConfigError, DataDirectoryError or CommandError."""
-    config = load_config(config_file(options.config))
+    file = config_file(options.config)
+    config = load_config(file)
     set_up_log(config)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config))
+        runner.run(_serve(config, file))
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, file: Path) -> None:
     try:
         server = Server(config)
     except StorageError as error:
@@ -53,7 +55,7 @@ async def _serve(config: Config) -> None:
         await server.start()
         try:
             await _open(server, listeners)
-            await _tell_how_to_begin(server, _client_url(listeners, config))
+            await _tell_how_to_begin(server, _client_url(listeners, config), file)
             # What start-up made stays for good: the garbage collector need not look at it again and again.
             gc.collect()
             gc.freeze()
@@ -91,19 +93,20 @@ def _client_url(listeners: Sequence[HttpListener], config: Config) -> str:
     return "an address that serves clients (there is none in the configuration)"
 
 
-async def _tell_how_to_begin(server: Server, url: str) -> None:
+async def _tell_how_to_begin(server: Server, url: str, file: Path) -> None:
     """On a server without accounts, say how the first one is made: it will be its administrator's."""
+    command = shlex.join([sys.argv[0], "user", "create", "NAME", "--admin", "--config", str(file)])
     token = await server.registration_tokens.first()
     if token is None:
         return
     if server.config.registration.mode == "closed":
-        print("There is no account yet. Make the administrator's with: tinyserver user create NAME --admin", flush=True)
+        print(f"There is no account yet. Make the administrator's with:\n  {command}", flush=True)
         return
     print(
         "There is no account yet. Register the first one, the administrator's, with any Matrix client at\n"
         f"  {url}\n"
         f"and this registration token, which is good for one account:\n  {token}\n"
-        "Or make it with: tinyserver user create NAME --admin",
+        f"Or make it with:\n  {command}",
         flush=True,
     )
 
