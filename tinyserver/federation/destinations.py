@@ -50,6 +50,7 @@ class Destinations:
         self._clock = clock
         self._jitter = jitter
         self._failing: OrderedDict[str, FailingRow] | None = None
+        self._tried_on_contact: dict[str, int] = {}
         self._unsaved: set[str] = set()
         self._saving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -91,11 +92,14 @@ class Destinations:
         rows[destination] = FailingRow(destination, since, now + spread, pause, reason[:_MAX_REASON])
         rows.move_to_end(destination)
         if len(rows) > MAX_REMEMBERED:
-            self._save(rows.popitem(last=False)[0])
+            forgotten = rows.popitem(last=False)[0]
+            self._tried_on_contact.pop(forgotten, None)
+            self._save(forgotten)
         self._save(destination)
 
     def answered(self, destination: str) -> None:
         """The server answered a request: it is there."""
+        self._tried_on_contact.pop(destination, None)
         if self._rows().pop(destination, None) is not None:
             self._save(destination)
             for call in self.on_return:
@@ -104,14 +108,15 @@ class Destinations:
     def contacted(self, destination: str) -> None:
         """The server made a request: it may be tried again at once, even if it failed.
 
-        Not more often than once in a while: some can send, but never be reached.
+        The first time at once, then not more often than once in a while: some can send, but never be reached.
         """
         row = self._rows().get(destination)
         if row is None:
             return
         now = self._clock.now_ms()
-        failed_at = row.retry_at - row.pause
-        if now < row.retry_at and not failed_at <= now < failed_at + CONTACT_PAUSE_MS:
+        tried_at = self._tried_on_contact.get(destination)
+        if now < row.retry_at and (tried_at is None or not tried_at <= now < tried_at + CONTACT_PAUSE_MS):
+            self._tried_on_contact[destination] = now
             self._rows()[destination] = replace(row, retry_at=now)
             self._save(destination)
             for call in self.on_return:
