@@ -19,7 +19,7 @@ from benchmarks.compare.server import BenchmarkError
 from benchmarks.compare.synapse import Synapse as SynapseInstallation
 
 from ...server.client import Client
-from ...server.harness import TinyServer, free_port, merged
+from ...server.harness import TinyServer, free_port
 from ..network import Authority
 from .synapse import Synapse
 
@@ -71,13 +71,18 @@ def session_synapse(
 
 
 def tiny_server(
-    directory: Path, authority: Authority, host: str = "localhost", config: dict[str, Any] | None = None
+    directory: Path,
+    authority: Authority,
+    host: str = "localhost",
+    *,
+    port: int | None = None,
+    reached_at: int | None = None,
 ) -> TinyServer:
-    """A tinyserver that other servers reach over TLS at its name."""
-    port = free_port()
-    certificate, key = authority.issue(host)
+    """A tinyserver that listens over TLS at `port` for other servers; they look for it at the port `reached_at`."""
+    port = port or free_port()
+    certificate, key = authority.issue("localhost")
     outgoing = {"extra_ca_files": [str(authority.ca_file)], "allow_private_addresses": True}
-    server = TinyServer(directory, server_name=f"{host}:{port}", config=merged({"outgoing": outgoing}, config or {}))
+    server = TinyServer(directory, server_name=f"localhost:{reached_at or port}", config={"outgoing": outgoing})
     for_clients = {"address": f"127.0.0.1:{server.port}", "serves": ["client", "media", "admin", "metrics"]}
     for_servers = {
         "address": f"127.0.0.1:{port}",

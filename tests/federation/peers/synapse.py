@@ -127,6 +127,7 @@ class Synapse:
             "federation_ip_range_blacklist": [],
             "allow_public_rooms_over_federation": True,
             "allow_public_rooms_without_auth": True,
+            "room_list_publication_rules": [{"action": "allow"}],
             # A server that was away is tried again at once.
             "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s"},
             "rc_federation": {"window_size": 1, "sleep_limit": 100_000, "reject_limit": 100_000, "concurrent": 100},
