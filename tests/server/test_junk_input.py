@@ -234,6 +234,17 @@ async def everything_can_be_read(people: list[Client]) -> None:
                 token = page["end"]
 
 
+@pytest.mark.parametrize("timeout", ["-1", "9" * 18, "9" * 30, "9" * 400])
+async def test_a_patience_beyond_all_numbers(new_user: NewUser, timeout: str) -> None:
+    """Where there is something to tell, so that nobody waits."""
+    alice = await new_user()
+    await alice.create_room()
+    for path in ("/sync", "/events"):
+        await alice.request("GET", path, params={"timeout": timeout, "from": "s0"}, expect=(200, 400))
+    for path, key in (("/keys/query", "device_keys"), ("/keys/claim", "one_time_keys")):
+        await alice.request("POST", path, content=f'{{"{key}":{{}},"timeout":{timeout}}}'.encode(), expect=(200, 400))
+
+
 # Framing of HTTP itself
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.api.timeouts import seconds
 from tinyserver.bell import Bell
 from tinyserver.encryption.device_keys import DeviceKeys, KeyUpload
 from tinyserver.encryption.device_news import DeviceNewsReader
@@ -84,7 +85,7 @@ class KeysApi:
     )
     async def query(self, call: Call[QueryBody, NoQuery]) -> Answer:
         """The keys of users."""
-        found = await self._keys.query(call.requester, call.body.device_keys, call.body.timeout / 1000)
+        found = await self._keys.query(call.requester, call.body.device_keys, seconds(call.body.timeout))
         return {
             "device_keys": found.device_keys,
             "master_keys": found.master_keys,
@@ -104,7 +105,7 @@ class KeysApi:
     )
     async def claim(self, call: Call[ClaimBody, NoQuery]) -> Answer:
         """One-time keys of devices, each given out once."""
-        keys, failures = await self._keys.claim(call.body.one_time_keys, call.body.timeout / 1000)
+        keys, failures = await self._keys.claim(call.body.one_time_keys, seconds(call.body.timeout))
         return {"one_time_keys": keys, "failures": failures}
 
     @endpoint(

@@ -10,6 +10,7 @@ import msgspec
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.long_answers import json_list
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.api.timeouts import seconds
 from tinyserver.rooms.tokens import parse_token
 from tinyserver.sync.legacy import LegacySync
 from tinyserver.sync.requests import Reader
@@ -77,7 +78,7 @@ class LegacySyncApi:
         """The next events: of all rooms of the user, or (`room_id`) of one room, perhaps only peeked into."""
         query = call.query
         since = parse_token(query.start) if query.start else None
-        timeout = max(query.timeout, 0) / 1000
+        timeout = seconds(query.timeout)
         if query.room_id is not None:
             return await self._legacy.room_events(call.requester, query.room_id, since, timeout)
         return await self._legacy.events(_reader(call), since, timeout)

@@ -9,6 +9,7 @@ import msgspec
 
 from tinyserver.api.calls import Call, NoBody
 from tinyserver.api.routing import Auth, Surface, endpoint
+from tinyserver.api.timeouts import seconds
 from tinyserver.rooms.tokens import parse_token
 from tinyserver.sync.filter_sets import FilterSets
 from tinyserver.sync.requests import Reader, SyncRequest
@@ -61,7 +62,7 @@ class SyncApi:
             Reader(requester.user_id, requester.user_nid, requester.device_nid),
             self._filter_sets.get(requester.user_nid, query.filter),
             parse_token(query.since, "since") if query.since else None,
-            max(query.timeout, 0) / 1000,
+            seconds(query.timeout),
             query.full_state,
             query.set_presence,
             tuple(state_after),
