@@ -146,6 +146,8 @@ async def test_what_is_no_message_is_refused(new_user: Any) -> None:
     await refused(400, "M_INVALID_PARAM", b'{"messages":{"bob":{"*":{}}}}')
     await refused(400, "M_INVALID_PARAM", to_bob % b"{}", "m" * 256)
     await refused(413, "M_TOO_LARGE", to_bob % (b'{"x":"' + b"x" * 65536 + b'"}'))
+    many = b",".join(b'"D%d":{}' % number for number in range(5001))
+    await refused(413, "M_TOO_LARGE", b'{"messages":{"%b":{%b}}}' % (bob.user_id.encode(), many))
     answer = await alice.raw("PUT", "/sendToDevice/m.test/bad", content=to_bob % b'{"x":"\xff\xfe"}')
     assert answer.status_code == 400
     assert contents(await bob.sync()) == []

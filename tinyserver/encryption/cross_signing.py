@@ -26,13 +26,15 @@ from tinyserver.encryption.key_objects import (
     with_signatures_of,
 )
 from tinyserver.encryption.remote import RemoteDevices, ask_servers, by_server
-from tinyserver.protocol.errors import Forbidden, InvalidSignature, MatrixError, MissingParam, NotFound
+from tinyserver.protocol.errors import Forbidden, InvalidSignature, MatrixError, MissingParam, NotFound, TooLarge
 from tinyserver.storage import cross_signing, device_keys, device_lists, devices, names
 from tinyserver.storage.cross_signing import Usage, UserSignature
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import WriteTransaction
 
 REMOTE_TIMEOUT = 10.0
+MAX_SIGNED_OBJECTS = 300
+"""How many signed keys one request may have: each signature is checked."""
 
 Uploads = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Signed objects by user ID and key ID."""
@@ -99,6 +101,8 @@ class CrossSigning:
         Returns:
             Errors by user ID and key ID, for those that could not be taken.
         """
+        if sum(map(len, uploads.values())) > MAX_SIGNED_OBJECTS:
+            raise TooLarge(f"No more than {MAX_SIGNED_OBJECTS} signed keys are taken at once.")
         servers = by_server(uploads)
         servers.pop(self._server_name, None)
         wanted: dict[str, dict[str, list[str]]] = {

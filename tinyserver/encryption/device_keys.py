@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -34,6 +35,8 @@ MAX_ONE_TIME_KEYS = 1000
 ALGORITHM = "signed_curve25519"
 USERS_AT_ONCE = 100
 """Of how many users the keys are read in one go."""
+CLAIMS_AT_ONCE = 1000
+"""How many keys are claimed in one go: others can write in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,28 +229,28 @@ class DeviceKeys:
 
     async def claim_of_local_users(self, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
         """Take one key for each of some devices of this server; devices that have none are left out."""
-        if not any(wanted.values()):
-            return {}
+        claimed: dict[str, dict[str, Any]] = {}
+        all_claims = (
+            (user_id, device_id, algorithm)
+            for user_id, algorithms in wanted.items()
+            for device_id, algorithm in algorithms.items()
+        )
+        while claims := list(islice(all_claims, CLAIMS_AT_ONCE)):
 
-        def step(tx: WriteTransaction) -> dict[str, dict[str, Any]]:
-            claimed: dict[str, dict[str, Any]] = {}
-            for user_id, algorithms in wanted.items():
-                user = names.find(tx, user_id)
-                if user is None:
-                    continue
-                for device_id, algorithm in algorithms.items():
-                    key = _claim(tx, user, device_id, algorithm)
-                    if key is not None:
-                        name = f"{key.algorithm}:{key.key_id}"
-                        claimed.setdefault(user_id, {})[device_id] = {name: orjson.Fragment(key.key)}
-            return claimed
+            def step(tx: WriteTransaction, claims: list[tuple[str, str, str]] = claims) -> list[PublicKey | None]:
+                return [_claim(tx, *each) for each in claims]
 
-        return await self._db.write(step)
+            for (user_id, device_id, _), key in zip(claims, await self._db.write(step), strict=True):
+                if key is not None:
+                    name = f"{key.algorithm}:{key.key_id}"
+                    claimed.setdefault(user_id, {})[device_id] = {name: orjson.Fragment(key.key)}
+        return claimed
 
 
-def _claim(tx: WriteTransaction, user: int, device_id: str, algorithm: str) -> PublicKey | None:
-    device = devices.find(tx, user, device_id)
-    if device is None:
+def _claim(tx: WriteTransaction, user_id: str, device_id: str, algorithm: str) -> PublicKey | None:
+    user = names.find(tx, user_id)
+    device = None if user is None else devices.find(tx, user, device_id)
+    if user is None or device is None:
         return None
     position = tx.next_position()
     key = one_time_keys.claim(tx, device.nid, algorithm, position)

@@ -26,6 +26,8 @@ from tinyserver.storage.transaction import WriteTransaction
 ALL_DEVICES = "*"
 MAX_CONTENT = 65536
 """Bytes of one message."""
+MAX_MESSAGES = 5000
+"""How many messages one request may have."""
 MAX_TYPE = 255
 RETRY_AFTER_MS = 60_000
 
@@ -83,6 +85,8 @@ class ToDevice:
         """
         if not event_type or len(event_type.encode()) > MAX_TYPE:
             raise InvalidParam(f"An event type has 1 to {MAX_TYPE} bytes.")
+        if sum(map(len, messages.values())) > MAX_MESSAGES:
+            raise TooLarge(f"A request can have {MAX_MESSAGES} messages at most. Send them in several requests.")
         checked = {
             user_id: {device_id: check_content(content) for device_id, content in contents.items()}
             for user_id, contents in messages.items()
