@@ -61,7 +61,7 @@ async def _serve(config: Config, file: Path) -> None:
             gc.freeze()
             notify_systemd("READY=1")
             await stop.wait()
-        except ListenError as error:
+        except (ListenError, StorageError) as error:
             raise CommandError(str(error)) from error
         finally:
             notify_systemd("STOPPING=1")
