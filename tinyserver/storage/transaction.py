@@ -31,6 +31,8 @@ class Topic(IntEnum):
     """The current state of a room changed (nid: the room)."""
     DEVICE_LIST = 5
     """The devices or cross-signing keys of a user changed (nid: the user)."""
+    OUTGOING = 6
+    """Other servers are owed an event of a room (nid: the room)."""
 
 
 @dataclass(frozen=True, slots=True)
