@@ -52,6 +52,7 @@ from tinyserver.api.client.public_rooms import PublicRoomsApi
 from tinyserver.api.client.push_rules import PushRulesApi
 from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
+from tinyserver.api.client.relations import RelationsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.sync import SyncApi
@@ -59,7 +60,10 @@ from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.federation.authentication import SignedRequests
+from tinyserver.api.federation.events import EventsApi as ServedEventsApi
+from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
+from tinyserver.api.federation.queries import QueriesApi
 from tinyserver.api.federation.transactions import TransactionsApi
 from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
@@ -87,6 +91,10 @@ from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
+from tinyserver.federation.serving.handshakes import Handshakes
+from tinyserver.federation.serving.history import ServedHistory
+from tinyserver.federation.serving.state import RoomStates
+from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
@@ -106,6 +114,7 @@ from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
+from tinyserver.rooms.relationships import Relationships
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
@@ -159,6 +168,8 @@ class Server:
         self._build_federation(config)
         self._build_rooms(config)
         self._build_accounts(config)
+        if config.federation.enabled:
+            self._build_serving(config)
         self._build_encryption(config)
         self._build_sync(config)
 
@@ -216,9 +227,12 @@ class Server:
         history = RoomHistory(self.db, self.clock, self.ignored_users)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
+        self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))
-        self.router.add(AliasesApi(Aliases(self.db, self.pipeline, config.server_name)))
-        self.router.add(PublicRoomsApi(PublicRooms(self.db, config.server_name)))
+        self.aliases = Aliases(self.db, self.pipeline, config.server_name)
+        self.public_rooms = PublicRooms(self.db, config.server_name)
+        self.router.add(AliasesApi(self.aliases))
+        self.router.add(PublicRoomsApi(self.public_rooms))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
@@ -265,11 +279,21 @@ class Server:
         self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
         self.router.add(DevicesApi(Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)))
-        self.router.add(ProfileApi(Profiles(self.db, self.accounts, propagator=self.membership)))
+        self.profiles = Profiles(self.db, self.accounts, propagator=self.membership)
+        self.router.add(ProfileApi(self.profiles))
         self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
         self.router.add(FiltersApi(Filters(self.db)))
         capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
         self.router.add(CapabilitiesApi(capabilities))
+
+    def _build_serving(self, config: Config) -> None:
+        """What other servers get of the rooms that this one is in, and of its users."""
+        name = config.server_name
+        states = RoomStates(self.db)
+        handshakes = Handshakes(self.db, self.pipeline, self.key_ring, states, name, self.signing_key)
+        self.router.add(JoinsApi(Templates(self.db, self.clock, name), handshakes, name))
+        self.router.add(ServedEventsApi(ServedHistory(self.db), states, name, self.clock))
+        self.router.add(QueriesApi(self.aliases, self.profiles, self.public_rooms, name))
 
     def _build_encryption(self, config: Config) -> None:
         """End-to-end encryption: public keys, and messages from device to device."""

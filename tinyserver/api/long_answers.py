@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from tinyserver.api.answers import JSON_HEADERS
 from tinyserver.api.calls import Receive, Scope, Send
 from tinyserver.api.routing import Answer
@@ -14,18 +16,34 @@ def json_list(prefix: bytes, items: LongList, suffix: bytes) -> Answer:
     Args:
         prefix, suffix: JSON text such that the whole is valid, like `{"chunk":[` and `]}`.
     """
-    start = prefix + b",".join(items.first)
-    if not items.is_long:
-        return start + suffix
+    return json_text(prefix, items, suffix)
+
+
+def json_text(*parts: bytes | LongList) -> Answer:
+    """An answer of several parts: JSON text, and lists between pieces of text like `{"chunk":[` and `]}`."""
+    if not any(isinstance(part, LongList) and part.is_long for part in parts):
+        return b"".join(part if isinstance(part, bytes) else b",".join(part.first) for part in parts)
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": JSON_HEADERS})
-        await send({"type": "http.response.body", "body": start, "more_body": True})
-        separator = b"," if items.first else b""
-        async for batch in items.rest():
-            if batch:
-                await send({"type": "http.response.body", "body": separator + b",".join(batch), "more_body": True})
-                separator = b","
-        await send({"type": "http.response.body", "body": suffix})
+        for part in parts:
+            if isinstance(part, bytes):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                continue
+            async for piece in _pieces(part):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     return respond
+
+
+async def _pieces(items: LongList) -> AsyncIterator[bytes]:
+    """A list's items with commas between them, a batch at a time."""
+    separator = b""
+    if items.first:
+        yield b",".join(items.first)
+        separator = b","
+    async for batch in items.rest():
+        if batch:
+            yield separator + b",".join(batch)
+            separator = b","

@@ -67,29 +67,52 @@ class EventSigner:
 
         spec: server-server-api#pdus
         """
-        newest = sorted(parents, key=lambda parent: parent.nid)[-MAX_PREV_EVENTS:]
-        auth = list(auth_events)
-        pdu = build_pdu(
+        pdu = draft_pdu(
+            draft,
             version,
+            self.server_name,
             room_id=room_id,
-            type=draft.type,
-            sender=draft.sender,
-            state_key=draft.state_key,
-            content=draft.content,
-            prev_events=[parent.event_id for parent in newest],
-            auth_events=[event.event_id for event in auth],
-            depth=1 + max((parent.event.depth for parent in newest), default=0),
-            origin_server_ts=now_ms if draft.origin_server_ts is None else draft.origin_server_ts,
-            redacts=draft.redacts,
-            event_id=self._chosen_id(version),
-            reference_hashes=_reference_hashes(version, [*newest, *auth]),
+            parents=parents,
+            auth_events=auth_events,
+            now_ms=now_ms,
         )
         return parse_pdu(sign_event(add_content_hash(pdu), version, self.server_name, self._key), version)
 
-    def _chosen_id(self, version: RoomVersion) -> str | None:
-        if version.event_id_format is not EventIdFormat.OPAQUE:
-            return None
-        return f"${base64.encode_urlsafe(secrets.token_bytes(18))}:{self.server_name}"
+
+def draft_pdu(
+    draft: EventDraft,
+    version: RoomVersion,
+    server_name: str,
+    *,
+    room_id: str | None,
+    parents: Iterable[StoredEvent],
+    auth_events: Iterable[StoredEvent],
+    now_ms: int,
+) -> dict[str, Any]:
+    """The PDU of a draft before it is hashed and signed; for the arguments see `EventSigner.make`."""
+    newest = sorted(parents, key=lambda parent: parent.nid)[-MAX_PREV_EVENTS:]
+    auth = list(auth_events)
+    return build_pdu(
+        version,
+        room_id=room_id,
+        type=draft.type,
+        sender=draft.sender,
+        state_key=draft.state_key,
+        content=draft.content,
+        prev_events=[parent.event_id for parent in newest],
+        auth_events=[event.event_id for event in auth],
+        depth=1 + max((parent.event.depth for parent in newest), default=0),
+        origin_server_ts=now_ms if draft.origin_server_ts is None else draft.origin_server_ts,
+        redacts=draft.redacts,
+        event_id=_chosen_id(version, server_name),
+        reference_hashes=_reference_hashes(version, [*newest, *auth]),
+    )
+
+
+def _chosen_id(version: RoomVersion, server_name: str) -> str | None:
+    if version.event_id_format is not EventIdFormat.OPAQUE:
+        return None
+    return f"${base64.encode_urlsafe(secrets.token_bytes(18))}:{server_name}"
 
 
 def _reference_hashes(version: RoomVersion, events: Iterable[StoredEvent]) -> dict[str, str]:

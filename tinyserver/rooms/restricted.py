@@ -52,7 +52,10 @@ def authorising_user(tx: ReadTransaction, room: RoomRow, user_id: str, server_na
         return None
     for room_id in allowed_rooms(tx, room.state):
         other = rooms.find(tx, room_id)
-        if other is not None and membership_of(tx, other, user_id) is Membership.JOIN:
+        # What is known of a room that everybody here has left is old.
+        if other is None or not memberships.any_local_member(tx, other.nid):
+            continue
+        if membership_of(tx, other, user_id) is Membership.JOIN:
             break
     else:
         raise Forbidden("You are in none of the rooms whose members may join this one")

@@ -59,3 +59,8 @@ def parsed(tx: ReadTransaction, version: RoomVersion, nids: Collection[int]) -> 
         nid: Event.from_trusted(event_codec.decode(body, with_hash=False), version, event_id_of_key(key, version))
         for nid, key, body in _select(tx, "nid, event_id, body", nids)
     }
+
+
+def event_ids(tx: ReadTransaction, version: RoomVersion, nids: Collection[int]) -> dict[int, str]:
+    """The ID of each event; all are of rooms of this version."""
+    return {nid: event_id_of_key(key, version) for nid, key in _select(tx, "nid, event_id", nids)}

@@ -74,7 +74,7 @@ class PublicRoomsApi:
     async def list_rooms(self, call: Call[NoBody, ListQuery]) -> Answer:
         """A page of the directory."""
         query = DirectoryQuery(call.query.limit, call.query.since)
-        return _answer(await self._public_rooms.query_server(call.query.server or None, query))
+        return directory_answer(await self._public_rooms.query_server(call.query.server or None, query))
 
     @endpoint(
         "POST",
@@ -88,17 +88,8 @@ class PublicRoomsApi:
     )
     async def search(self, call: Call[SearchBody, ServerQuery]) -> Answer:
         """A page of what the directory has that fits a filter."""
-        body = call.body
-        wanted = body.filter or DirectoryFilter()
-        query = DirectoryQuery(
-            body.limit,
-            body.since,
-            wanted.generic_search_term,
-            wanted.room_types,
-            body.third_party_instance_id,
-            bool(body.include_all_networks),
-        )
-        return _answer(await self._public_rooms.query_server(call.query.server or None, query))
+        query = directory_query(call.body)
+        return directory_answer(await self._public_rooms.query_server(call.query.server or None, query))
 
     @endpoint("GET", _ROOM_PATH, spec="client-server-api#get_matrixclientv3directorylistroomroomid", auth=Auth.NONE)
     async def visibility(self, call: Call[NoBody, NoQuery]) -> Answer:
@@ -120,7 +111,21 @@ class PublicRoomsApi:
         return {}
 
 
-def _answer(page: DirectoryPage | dict[str, Any]) -> Answer:
+def directory_query(body: SearchBody) -> DirectoryQuery:
+    """What the body of a search asks for."""
+    wanted = body.filter or DirectoryFilter()
+    return DirectoryQuery(
+        body.limit,
+        body.since,
+        wanted.generic_search_term,
+        wanted.room_types,
+        body.third_party_instance_id,
+        bool(body.include_all_networks),
+    )
+
+
+def directory_answer(page: DirectoryPage | dict[str, Any]) -> Answer:
+    """The answer that holds a page of the directory."""
     if isinstance(page, dict):
         return page
     answer: dict[str, Any] = {

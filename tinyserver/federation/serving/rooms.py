@@ -1,0 +1,46 @@
+"""The room that another server asks about, and whether it may.
+
+spec: server-server-api#server-access-control-lists-acls
+"""
+
+from __future__ import annotations
+
+from tinyserver.protocol.errors import Forbidden, NotFound
+from tinyserver.protocol.server_acl import is_allowed
+from tinyserver.storage import memberships, room_servers, room_state, rooms
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.transaction import ReadTransaction
+
+
+def served_room(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
+    """A room that this server is in, for a server that its access control list admits.
+
+    Raises:
+        NotFound: this server is not in the room.
+        Forbidden: the other server is shut out.
+    """
+    room = rooms.find(tx, room_id)
+    if room is None or not room.state or not memberships.any_local_member(tx, room.nid):
+        raise NotFound(f"This server is not in the room {room_id[:255]}")
+    check_acl(tx, room, server)
+    return room
+
+
+def room_of_server(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
+    """A room that both this server and the other one are in.
+
+    Raises:
+        NotFound: this server is not in the room.
+        Forbidden: the other server is not in it, or is shut out.
+    """
+    room = served_room(tx, room_id, server)
+    if not room_servers.is_in_room(tx, room.nid, server):
+        raise Forbidden(f"Nobody of {server} is in the room {room_id}")
+    return room
+
+
+def check_acl(tx: ReadTransaction, room: RoomRow, server: str) -> None:
+    """Raises Forbidden where the room's access control list shuts a server out."""
+    acl = room_state.event_at(tx, room.state, "m.room.server_acl")
+    if not is_allowed(server, None if acl is None else acl.event.content):
+        raise Forbidden(f"{server} is shut out of the room {room.room_id} by its access control list")

@@ -1,0 +1,35 @@
+"""Which servers take part in a room: those of its joined members.
+
+Asking for one reads the room's members until the first of that server; to be done on a reader thread.
+"""
+
+from __future__ import annotations
+
+from tinyserver.storage.memberships import Membership
+from tinyserver.storage.transaction import ReadTransaction
+
+_MEMBERS = "FROM memberships CROSS JOIN names ON names.nid = user WHERE room = ?"
+_SERVER = "substr(name, instr(name, ':') + 1)"
+
+
+def is_in_room(tx: ReadTransaction, room: int, server_name: str) -> bool:
+    """Whether a user of the server is in the room now."""
+    found = tx.value(
+        f"SELECT EXISTS (SELECT 1 {_MEMBERS} AND membership = ? AND {_SERVER} = ?)",
+        (room, int(Membership.JOIN), server_name),
+    )
+    return bool(found)
+
+
+def all_in_room(tx: ReadTransaction, room: int) -> list[str]:
+    """The servers of all users who are in the room now, each once."""
+    rows = tx.execute(
+        f"SELECT DISTINCT {_SERVER} AS server {_MEMBERS} AND membership = ? ORDER BY server",
+        (room, int(Membership.JOIN)),
+    )
+    return [row[0] for row in rows]
+
+
+def users_of(tx: ReadTransaction, room: int, server_name: str) -> list[int]:
+    """The nids of the server's users whom the room's state names, whatever their membership."""
+    return [row[0] for row in tx.execute(f"SELECT user {_MEMBERS} AND {_SERVER} = ?", (room, server_name))]
