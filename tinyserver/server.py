@@ -52,6 +52,7 @@ from tinyserver.api.client.public_rooms import PublicRoomsApi
 from tinyserver.api.client.push_rules import PushRulesApi
 from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
+from tinyserver.api.client.relations import RelationsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.sync import SyncApi
@@ -113,6 +114,7 @@ from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
+from tinyserver.rooms.relationships import Relationships
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
@@ -225,6 +227,7 @@ class Server:
         history = RoomHistory(self.db, self.clock, self.ignored_users)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
+        self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))
         self.aliases = Aliases(self.db, self.pipeline, config.server_name)
         self.public_rooms = PublicRooms(self.db, config.server_name)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.rooms.world import World, open_world
 from tinyserver import storage
-from tinyserver.storage import events, graph, memberships, names
+from tinyserver.storage import events, memberships, names, relations
 from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
@@ -234,7 +234,7 @@ async def test_relations_by_their_sender(world: World) -> None:
     await world.send(room, ALICE, "m.other", relation)
 
     def found(sender: str = ALICE, kind: str = "m.annotation") -> list[int]:
-        rows = world.db.glance(lambda tx: graph.related_by(tx, room, target.event_id, kind, "m.reaction", sender))
+        rows = world.db.glance(lambda tx: relations.related_by(tx, room, target.event_id, kind, "m.reaction", sender))
         return [row.nid for row in rows]
 
     assert found() == [reaction.nid]

@@ -14,7 +14,7 @@ from tinyserver.protocol.power_levels import PowerLevels
 from tinyserver.protocol.push_rules import PushContext, mentioned_users, mentions_room, notification_class
 from tinyserver.protocol.relations import relation_of
 from tinyserver.push.rules import PushRules
-from tinyserver.storage import accounts, events, highlights, memberships, names, room_state
+from tinyserver.storage import accounts, events, highlights, memberships, names, relations, room_state
 from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
@@ -94,7 +94,7 @@ def thread_of(tx: ReadTransaction, room: int, event: Event) -> int | None:
     parent = events.by_id(tx, relation.parent_id)
     if parent is None or parent.room != room:
         return None
-    return parent.nid if relation.thread_root is not None else parent.thread
+    return relations.thread_below(parent, relation)
 
 
 def _display_name(tx: ReadTransaction, membership: MembershipRow) -> str | None:

@@ -107,12 +107,19 @@ class UnreadCounter:
         ignored = self._ignored.of_user(tx, user)
         version = receipts.version(tx, room, user)
         tally = self._tallies.take(user, room)
-        if tally is not None and tally.ignored == ignored:
+        # Of a snapshot from before a commit that moved threads it is not known how many it has seen.
+        moved = tx.caches.threads_moved
+        threads_moved = moved if tx.epoch == tx.caches.epoch else None
+        is_sound = tally is not None and threads_moved is not None and tally.threads_moved == threads_moved
+        if tally is not None and is_sound and tally.ignored == ignored:
             if tally.receipts != version:
                 tally.read(*_read_places(tx, room, user, tally.joined), version)
             if _add_news(tx, tally, user, room):
                 return tally
-        return _begin(tx, user, room, ignored, version)
+        tally = _begin(tx, user, room, ignored, version)
+        if tally is not None:
+            tally.threads_moved = threads_moved
+        return tally
 
 
 def _begin(tx: ReadTransaction, user: int, room: int, ignored: frozenset[int], version: int) -> Tally | None:
@@ -221,7 +228,17 @@ class Tally:
         receipts: the version of the user's receipts that this rests on.
     """
 
-    __slots__ = ("exceptions", "ignored", "joined", "read_all", "read_threads", "receipts", "threads", "up_to")
+    __slots__ = (
+        "exceptions",
+        "ignored",
+        "joined",
+        "read_all",
+        "read_threads",
+        "receipts",
+        "threads",
+        "threads_moved",
+        "up_to",
+    )
 
     def __init__(
         self, joined: int, read_all: int, read_threads: dict[int, int], ignored: frozenset[int], receipts: int
@@ -235,6 +252,8 @@ class Tally:
         self.threads: dict[int, _ThreadTally] = {}
         self.exceptions: dict[int, HighlightRow] = {}
         """By place."""
+        self.threads_moved: int | None = None
+        """How often older events had been put into another thread by then; None: not known."""
 
     def start_of(self, thread: int) -> int:
         """The place up to which a thread is read."""

@@ -13,7 +13,7 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.rooms.redactions import redact_if_allowed, redactions_waiting_for
 from tinyserver.rooms.resolution import resolve_roots
-from tinyserver.storage import events, graph, memberships, names, rooms, state_trie
+from tinyserver.storage import events, graph, memberships, names, relations, rooms, state_trie
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
@@ -109,7 +109,7 @@ class Appender:
         graph.connect(tx, stored, parents)
         if not visible:
             return stored
-        graph.relate(tx, stored)
+        relations.relate(tx, stored)
         self._advance(tx, room, stored, parents, position)
         if event.type == "m.room.redaction":
             redact_if_allowed(tx, room, stored)

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.accounts.requester import Requester
 from tinyserver.clock import Clock
-from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
+from tinyserver.protocol.errors import Forbidden, InvalidParam
 from tinyserver.protocol.filters import EventMatcher, RoomEventFilter
+from tinyserver.rooms.aggregations import Aggregations
+from tinyserver.rooms.event_access import aggregations_for, no_event, visible_event
 from tinyserver.rooms.long_list import LongList
 from tinyserver.rooms.rendering import EventRenderer
 from tinyserver.rooms.timeline_scan import TimelineScan
 from tinyserver.rooms.tokens import pagination_token, parse_token
-from tinyserver.rooms.visibility import RoomView, open_view
+from tinyserver.rooms.visibility import open_view
 from tinyserver.storage import events, names, rooms, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.stored_event import StoredEvent
@@ -97,7 +99,8 @@ class RoomHistory:
         def step(tx: ReadTransaction) -> MessagesPage:
             view = open_view(tx, room_id, requester)
             matcher = EventMatcher(request.filter)
-            scan = TimelineScan(tx, view, matcher, self._ignored.of_user(tx, requester.user_nid))
+            ignored = self._ignored.of_user(tx, requester.user_nid)
+            scan = TimelineScan(tx, view, matcher, ignored)
             oldest = view.room.first_place - 1
             if request.backwards:
                 begin = view.newest if start is None else min(start, view.newest)
@@ -109,7 +112,7 @@ class RoomHistory:
             return MessagesPage(
                 pagination_token(begin) if request.start is None else request.start,
                 None if found.end is None else pagination_token(found.end),
-                _timeline(renderer, view, found.events),
+                _timeline(renderer, aggregations_for(tx, view, requester, ignored), found.events),
                 _senders(tx, renderer, found.events) if request.filter is not None and request.filter.lazy else (),
             )
 
@@ -140,9 +143,11 @@ class RoomHistory:
 
         def step(tx: ReadTransaction) -> EventContext:
             view = open_view(tx, room_id, requester)
-            stored, place = _visible_event(tx, view, event_id)
+            stored, place = visible_event(tx, view, event_id)
             matcher = EventMatcher(event_filter)
-            scan = TimelineScan(tx, view, matcher, self._ignored.of_user(tx, requester.user_nid))
+            ignored = self._ignored.of_user(tx, requester.user_nid)
+            aggregations = aggregations_for(tx, view, requester, ignored)
+            scan = TimelineScan(tx, view, matcher, ignored)
             before = scan.backwards(place - 1, view.room.first_place - 1, wanted // 2)
             after = scan.forwards(place, view.newest, wanted - wanted // 2)
             renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
@@ -151,9 +156,9 @@ class RoomHistory:
             if event_filter is not None and event_filter.lazy:
                 lazily_for = {shown.sender_nid for shown in (stored, *before.events, *after.events)}
             return EventContext(
-                renderer.timeline_event(stored, view.sight.membership_in(stored.state), view.sight),
-                _timeline(renderer, view, before.events),
-                _timeline(renderer, view, after.events),
+                renderer.bundled_event(stored, aggregations),
+                _timeline(renderer, aggregations, before.events),
+                _timeline(renderer, aggregations, after.events),
                 pagination_token(before.point),
                 pagination_token(after.point),
                 self._state(tx, requester, room_id, last.state or 0, matcher, lazily_for),
@@ -175,10 +180,11 @@ class RoomHistory:
             try:
                 view = open_view(tx, room_id, requester)
             except Forbidden as error:
-                raise _no_event(event_id) from error
-            stored, _ = _visible_event(tx, view, event_id)
+                raise no_event(event_id) from error
+            stored, _ = visible_event(tx, view, event_id)
             renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
-            return renderer.timeline_event(stored, view.sight.membership_in(stored.state), view.sight)
+            ignored = self._ignored.of_user(tx, requester.user_nid)
+            return renderer.bundled_event(stored, aggregations_for(tx, view, requester, ignored))
 
         return self._db.glance(step)
 
@@ -194,7 +200,7 @@ class RoomHistory:
         def step(tx: ReadTransaction) -> str:
             stored = events.by_id(tx, event_id)
             if stored is None:
-                raise _no_event(event_id)
+                raise no_event(event_id)
             return rooms.get(tx, stored.room).room_id
 
         return await self.event(requester, self._db.glance(step), event_id)
@@ -239,21 +245,8 @@ def _limit(limit: int | None, event_filter: RoomEventFilter | None, most: int) -
     return min(limit, most)
 
 
-def _visible_event(tx: ReadTransaction, view: RoomView, event_id: str) -> tuple[StoredEvent, int]:
-    """An event of the room's timeline that the reader may see, and its place."""
-    stored = events.by_id(tx, event_id)
-    if stored is None or stored.room != view.room.nid or stored.place is None or not view.sight.sees(stored):
-        raise _no_event(event_id)
-    return stored, stored.place
-
-
-def _no_event(event_id: str) -> NotFound:
-    return NotFound(f"There is no event {event_id[:255]} in this room that you could see")
-
-
-def _timeline(renderer: EventRenderer, view: RoomView, found: Sequence[StoredEvent]) -> list[bytes]:
-    sight = view.sight
-    return [renderer.timeline_event(stored, sight.membership_in(stored.state), sight) for stored in found]
+def _timeline(renderer: EventRenderer, aggregations: Aggregations, found: Sequence[StoredEvent]) -> list[bytes]:
+    return [renderer.bundled_event(stored, aggregations) for stored in found]
 
 
 def _senders(tx: ReadTransaction, renderer: EventRenderer, found: Sequence[StoredEvent]) -> list[bytes]:

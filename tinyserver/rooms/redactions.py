@@ -6,7 +6,7 @@ spec: client-server-api#redactions, rooms/v3#handling-redactions
 from __future__ import annotations
 
 from tinyserver.protocol.identifiers import domain_of
-from tinyserver.storage import events, graph, room_state
+from tinyserver.storage import events, graph, relations, room_state
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
@@ -28,7 +28,7 @@ def redact_if_allowed(tx: WriteTransaction, room: RoomRow, redaction: StoredEven
         return
     if not may_redact(tx, redaction, target):
         return
-    graph.unrelate(tx, target)
+    relations.unrelate(tx, target)
     events.apply_redaction(tx, target, redaction.nid)
 
 

@@ -21,6 +21,8 @@ from tinyserver.protocol.client_events import (
 )
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.filters import Projection
+from tinyserver.protocol.redaction import redact
+from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.visibility import Sight
 from tinyserver.storage import events
 from tinyserver.storage.stored_event import StoredEvent
@@ -89,14 +91,18 @@ class EventRenderer:
         self._room_id = room_id
         self._room_part = b"" if room_id is None else b',"room_id":' + orjson.dumps(room_id)
 
-    def timeline_event(self, stored: StoredEvent, membership: str, sight: Sight | None) -> bytes:
+    def timeline_event(
+        self, stored: StoredEvent, membership: str, sight: Sight | None, aggregations: Aggregations | None = None
+    ) -> bytes:
         """An event of the timeline.
 
         Args:
             membership: the reader's at the event.
             sight: what the reader sees, where that is not everything.
+            aggregations: what its children amount to, if that is to be bundled with it.
         """
         event = stored.event if sight is None else sight.event_for(stored)
+        relations = None if aggregations is None else self._relations(stored, aggregations)
         if stored.replaces is None and stored.redacted_by is None and self._format.whole_events:
             text = event_text(stored) if event is stored.event else client_event_bytes(event, room_id=False)
             age = self._now_ms - stored.event.origin_server_ts
@@ -108,8 +114,48 @@ class EventRenderer:
             )
             if self._is_own(stored):
                 text += b',"transaction_id":' + orjson.dumps(stored.txn_id)
+            if relations is not None:
+                text += b',"m.relations":' + relations
             return text + b"}}"
-        return self._finish(stored, event, self._unsigned(stored, membership, sight))
+        return self._finish(stored, event, self._unsigned(stored, membership, sight, relations))
+
+    def bundled_event(self, stored: StoredEvent, aggregations: Aggregations) -> bytes:
+        """An event of the timeline with what is bundled with it, for a reader with the sight of the aggregations."""
+        sight = aggregations.sight
+        return self.timeline_event(stored, sight.membership_in(stored.state), sight, aggregations)
+
+    def redacted_event(self, stored: StoredEvent, aggregations: Aggregations) -> bytes:
+        """An event as if it had been redacted, with what is bundled with it: the sender is ignored by the reader."""
+        sight, event = aggregations.sight, stored.event
+        reduced = Event.from_trusted(redact(event.pdu, event.version), event.version, event.event_id)
+        relations = self._relations(stored, aggregations)
+        return self._finish(
+            stored, reduced, self._unsigned(stored, sight.membership_in(stored.state), sight, relations)
+        )
+
+    def _relations(self, stored: StoredEvent, aggregations: Aggregations) -> bytes | None:
+        """The JSON of `m.relations`. What is bundled is an event itself, with what is bundled with that: the newest
+        event of a thread has edits, but cannot root a thread, and an edit has nothing."""
+        found = aggregations.of(stored)
+        if found is None:
+            return None
+        parts = []
+        if found.edit is not None:
+            sight = aggregations.sight
+            edit = self.timeline_event(found.edit, sight.membership_in(found.edit.state), sight)
+            parts.append(b'"m.replace":' + edit)
+        if found.references:
+            parts.append(b'"m.reference":' + json_text({"chunk": [{"event_id": each} for each in found.references]}))
+        if found.thread is not None:
+            parts.append(
+                b'"m.thread":{"latest_event":%b,"count":%d,"current_user_participated":%b}'
+                % (
+                    self.bundled_event(found.thread.latest, aggregations),
+                    found.thread.count,
+                    b"true" if found.thread.participated else b"false",
+                )
+            )
+        return b"{%b}" % b",".join(parts)
 
     def state_event(self, stored: StoredEvent) -> bytes:
         """An event of the state."""
@@ -122,12 +168,15 @@ class EventRenderer:
     def _is_own(self, stored: StoredEvent) -> bool:
         return stored.txn_id is not None and stored.device is not None and stored.device == self._device
 
-    def _unsigned(self, stored: StoredEvent, membership: str, sight: Sight | None) -> dict[str, Any]:
+    def _unsigned(
+        self, stored: StoredEvent, membership: str, sight: Sight | None, relations: bytes | None
+    ) -> dict[str, Any]:
         data = unsigned_data(
             age=self._now_ms - stored.event.origin_server_ts,
             membership=membership,
             transaction_id=stored.txn_id if self._is_own(stored) else None,
             redacted_because=self._redaction(stored),
+            relations=None if relations is None else json.loads(relations),
         )
         if stored.replaces is not None:
             replaced = events.get(self._tx, stored.replaces)

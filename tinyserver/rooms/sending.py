@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tinyserver.protocol import canonical_json
-from tinyserver.protocol.errors import BadJson, DuplicateAnnotation, Forbidden, InvalidParam, NotFound, TooLarge
+from tinyserver.protocol.errors import (
+    BadJson,
+    DuplicateAnnotation,
+    Forbidden,
+    InvalidParam,
+    NotFound,
+    TooLarge,
+    Unknown,
+)
 from tinyserver.protocol.identifiers import domain_of
-from tinyserver.protocol.relations import ANNOTATION, relation_of
+from tinyserver.protocol.relations import ANNOTATION, THREAD, may_root_thread, relation_of
 from tinyserver.rooms.access import known_room, room_of_member
 from tinyserver.rooms.canonical_aliases import check_aliases
 from tinyserver.rooms.drafts import EventDraft
@@ -15,7 +23,7 @@ from tinyserver.rooms.guests import remove_guests
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
-from tinyserver.storage import events, graph, room_state, rooms
+from tinyserver.storage import events, relations, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
@@ -82,7 +90,7 @@ class Sending:
             if known is not None:
                 return known
             room = room_of_member(tx, room_id, sender)
-            _check_annotation(tx, room, draft)
+            _check_relation(tx, room, draft)
             return self._pipeline.send(tx, room.nid, draft).event_id
 
         return await self._db.write(step)
@@ -237,14 +245,20 @@ def _says_the_same(current: StoredEvent, draft: EventDraft) -> bool:
         return False
 
 
-def _check_annotation(tx: ReadTransaction, room: RoomRow, draft: EventDraft) -> None:
-    """Nobody annotates an event twice with the same key.
+def _check_relation(tx: ReadTransaction, room: RoomRow, draft: EventDraft) -> None:
+    """Nobody annotates an event twice with the same key, or starts a thread at an event that is itself a child.
 
-    spec: client-server-api#avoiding-duplicate-annotations
+    spec: client-server-api#avoiding-duplicate-annotations, client-server-api#validation-of-mthread-relationships
     """
     relation = relation_of(draft.content)
-    if relation.rel_type != ANNOTATION or relation.parent_id is None:
+    if relation.parent_id is None:
         return
-    earlier = graph.related_by(tx, room.nid, relation.parent_id, ANNOTATION, draft.type, draft.sender)
+    if relation.rel_type == THREAD:
+        root = events.by_id(tx, relation.parent_id)
+        if root is not None and root.room == room.nid and not may_root_thread(root.event):
+            raise Unknown("A thread cannot start at an event that itself relates to another one", status=400)
+    if relation.rel_type != ANNOTATION:
+        return
+    earlier = relations.related_by(tx, room.nid, relation.parent_id, ANNOTATION, draft.type, draft.sender)
     if any(relation_of(stored.event.content).key == relation.key for stored in earlier):
         raise DuplicateAnnotation("You have reacted to this event with the same key already")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tinyserver.protocol.filters import EventMatcher
 from tinyserver.rooms.visibility import RoomView
-from tinyserver.storage import events, graph, names, timeline_entries
+from tinyserver.storage import events, names, relations, timeline_entries
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.timeline_entries import Entry
 from tinyserver.storage.transaction import ReadTransaction
@@ -103,7 +103,7 @@ class TimelineScan:
         if not matcher.matches(event.type, event.sender, event.content):
             return False
         return not matcher.asks_for_relations or matcher.matches_relations(
-            graph.children(self._tx, stored.room, stored.event_id)
+            relations.kinds_and_senders(self._tx, stored.room, stored.event_id)
         )
 
     def _load(self, nids: list[int]) -> list[StoredEvent]:

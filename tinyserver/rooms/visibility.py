@@ -221,6 +221,22 @@ def end_of_stay(tx: ReadTransaction, row: MembershipRow | None) -> int | None:
     return None
 
 
+def start_of_stay(tx: ReadTransaction, row: MembershipRow) -> int | None:
+    """The place of the event with which a user who is in a room came in (later member events only changed their
+    profile); None if they are not in it."""
+    if row.membership is not Membership.JOIN:
+        return None
+    member = events.get(tx, row.event)
+    for _ in range(_MAX_MEMBERSHIP_CHANGES):
+        if member.replaces is None:
+            break
+        before = events.get(tx, member.replaces)
+        if before.event.membership != "join":
+            break
+        member = before
+    return row.position if member.place is None else member.place
+
+
 def is_world_readable(tx: ReadTransaction, root: int) -> bool:
     """Whether a state lets everybody read."""
     return visibility_in(room_state.content_at(tx, root, "m.room.history_visibility")) == WORLD_READABLE

@@ -81,11 +81,13 @@ class Caches:
         budget: bytes that all of them together may use.
     """
 
-    __slots__ = ("epoch", "events", "names", "nids")
+    __slots__ = ("epoch", "events", "names", "nids", "threads_moved")
 
     def __init__(self, budget: int) -> None:
         self.epoch = 0
         """Grows with every commit that changed an event in place: a snapshot from before puts no event here."""
+        self.threads_moved = 0
+        """Grows with every commit that put an older event into another thread; together with the epoch."""
         self.events: BoundedCache[int, StoredEvent] = BoundedCache(budget * 6 // 10, _event_weight)
         self.names: BoundedCache[int, str] = BoundedCache(budget // 20, _name_weight)
         self.nids: BoundedCache[str, int] = BoundedCache(budget // 20, _nid_weight)

@@ -321,6 +321,28 @@ def set_flags(tx: WriteTransaction, nid: int, flags: int, place: int | None, sta
     _forget(tx, nid)
 
 
+def mark_as_parent(tx: WriteTransaction, nid: int, room: int) -> None:
+    """Note that an event of this room has child events that are aggregated."""
+    changed = tx.execute(
+        "UPDATE events SET flags = flags | ?1 WHERE nid = ?2 AND room = ?3 AND NOT flags & ?1",
+        (int(Flag.PARENT), nid, room),
+    ).rowcount
+    if changed:
+        _forget(tx, nid)
+
+
+def set_thread(tx: WriteTransaction, nid: int, thread: int) -> StoredEvent:
+    """Put an event into a thread whose root (a nid) came after it."""
+    tx.execute("UPDATE events SET thread = ? WHERE nid = ?", (thread, nid))
+
+    def note() -> None:
+        tx.caches.threads_moved += 1
+
+    tx.on_commit(note)
+    _forget(tx, nid)
+    return get(tx, nid)
+
+
 def _forget(tx: WriteTransaction, nid: int) -> None:
     caches = tx.caches
     tx.changed_events.add(nid)

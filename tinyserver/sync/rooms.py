@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from tinyserver.rooms.visibility import ALWAYS, NEVER, Sight
-from tinyserver.storage import account_data, events, graph, names, rooms
+from tinyserver.storage import account_data, events, names, relations, rooms
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.memberships import MembershipRow
@@ -222,7 +222,7 @@ class RoomReader:
             if not matcher.matches(event.type, event.sender, event.content):
                 return False
             return not matcher.asks_for_relations or matcher.matches_relations(
-                graph.children(self.tx, stored.room, stored.event_id)
+                relations.kinds_and_senders(self.tx, stored.room, stored.event_id)
             )
 
         return wanted

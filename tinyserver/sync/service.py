@@ -107,6 +107,6 @@ class SyncService:
             update = self._engine.carry_out(tx, plan, on_loop=small)
             if not must_answer and not update.is_news:
                 return update, None
-            return update, V3Rendering(tx, plan.request, now_ms).render(update)
+            return update, V3Rendering(tx, plan.request, now_ms, plan.ignored).render(update)
 
         return self._db.glance(step) if small else await self._db.read(step)

@@ -8,11 +8,13 @@ spec: client-server-api#syncing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.rendering import EventRenderer, json_text
 from tinyserver.rooms.tokens import Point, pagination_token
+from tinyserver.rooms.visibility import ALWAYS, Sight
 from tinyserver.storage import names
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.transaction import ReadTransaction
@@ -35,16 +37,20 @@ class V3Rendering:
 
     Args:
         now_ms: the time.
+        ignored: the IDs of users whom the reader ignores.
     """
 
-    def __init__(self, tx: ReadTransaction, request: SyncRequest, now_ms: int) -> None:
+    def __init__(self, tx: ReadTransaction, request: SyncRequest, now_ms: int, ignored: Collection[str] = ()) -> None:
         self._tx = tx
         self._request = request
         self._now_ms = now_ms
+        self._ignored = ignored
+        self._until = ALWAYS
         self._events = EventRenderer(tx, now_ms, request.reader.device, request.filters)
 
     def render(self, update: SyncUpdate) -> bytes:
         """The whole answer."""
+        self._until = update.next.position
         parts = [b'"next_batch":"%b"' % str(update.next).encode()]
         rooms = [
             _section(b"join", map(self._joined, update.joined)),
@@ -88,19 +94,34 @@ class V3Rendering:
 
     def _timeline(self, room: RoomUpdate) -> bytes:
         window = room.window
+        if window.limited and window.has_parents:  # what their children amount to differs from reader to reader
+            return self._render_timeline(room, self._aggregations(room))
         if room.sight is not None or self._request.reader.device in window.sending_devices:
             return self._render_timeline(room)
         if window.rendered is None or self._now_ms - window.rendered[0] > SHARED_FOR_MS:
             window.rendered = (self._now_ms, self._render_timeline(room))
         return window.rendered[1]
 
-    def _render_timeline(self, room: RoomUpdate) -> bytes:
+    def _aggregations(self, room: RoomUpdate) -> Aggregations:
+        """What is bundled with events: clients put it together by themselves unless the timeline has a gap.
+
+        spec: client-server-api#aggregations-of-child-events
+        """
+        reader = self._request.reader
+        sight = Sight(self._tx, reader.user, reader.user_id, ALWAYS) if room.sight is None else room.sight
+        ignored = (names.find(self._tx, user_id) for user_id in self._ignored)
+        known = frozenset(user for user in ignored if user is not None and user != reader.user)
+        return Aggregations(self._tx, room.room, reader.user, sight, known, self._until)
+
+    def _render_timeline(self, room: RoomUpdate, aggregations: Aggregations | None = None) -> bytes:
         window, sight = room.window, room.sight
         render = self._events.timeline_event
         if sight is None:
-            events = [render(stored, "join", None) for stored in window.events]
+            events = [render(stored, "join", None, aggregations) for stored in window.events]
         else:
-            events = [render(stored, sight.membership_in(stored.state), sight) for stored in window.events]
+            events = [
+                render(stored, sight.membership_in(stored.state), sight, aggregations) for stored in window.events
+            ]
         return b'{"events":[%b],"limited":%b,"prev_batch":"%b"}' % (
             b",".join(events),
             b"true" if window.limited else b"false",

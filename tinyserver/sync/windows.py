@@ -12,7 +12,7 @@ from tinyserver.bell import Bell
 from tinyserver.protocol.history_visibility import SHARED, WORLD_READABLE, visibility_in
 from tinyserver.storage import events, graph, room_state, rooms, state_trie, timeline
 from tinyserver.storage.database import Commit
-from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.storage.stored_event import Flag, StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, Topic
 from tinyserver.sync.requests import FilterSet
 
@@ -85,6 +85,11 @@ class Window:
             root_before=self.root_before,
             root_after=self.root_after,
         )
+
+    @property
+    def has_parents(self) -> bool:
+        """Whether other events relate to one of them in a way that is aggregated."""
+        return any(stored.flags & Flag.PARENT for stored in self.events)
 
     @property
     def replaced_first(self) -> dict[StateKey, int | None]:

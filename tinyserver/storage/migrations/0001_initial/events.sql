@@ -54,9 +54,21 @@ CREATE TABLE room_states (
 CREATE TABLE relations (
     room     INTEGER NOT NULL,
     target   ANY NOT NULL,               -- event_id as in events
+    place    INTEGER NOT NULL,           -- events.place of the child
     child    INTEGER NOT NULL,           -- events.nid
     rel_type INTEGER NOT NULL,           -- names.nid
-    PRIMARY KEY (room, target, child)
+    type     INTEGER NOT NULL,           -- events.type, sender and ts of the child: aggregations are answered
+    sender   INTEGER NOT NULL,           -- from here alone
+    ts       INTEGER NOT NULL,
+    PRIMARY KEY (room, target, place)
+) STRICT, WITHOUT ROWID;
+
+-- The threads of a room by their latest event.
+CREATE TABLE threads (
+    room   INTEGER NOT NULL,
+    latest INTEGER NOT NULL,             -- events.place
+    root   ANY NOT NULL,                 -- event_id as in events; it need not be here
+    PRIMARY KEY (room, latest)
 ) STRICT, WITHOUT ROWID;
 
 -- Redactions that came before their event.
