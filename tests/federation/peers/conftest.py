@@ -33,6 +33,10 @@ MakeTiny = Callable[..., TinyServer]
 _numbers = itertools.count(1)
 
 
+on_tinyserver = pytest.mark.parametrize("pair", ["on tinyserver"], indirect=True)
+on_synapse = pytest.mark.parametrize("pair", ["on Synapse"], indirect=True)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two servers: a room is made on `host`, people come from `guest`."""

@@ -91,6 +91,7 @@ class Synapse:
             "formatters": {"plain": {"format": "%(asctime)s %(name)s %(levelname)s %(message)s"}},
             "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
             "root": {"level": "INFO", "handlers": ["console"]},
+            "loggers": {"synapse.storage.background_updates": {"level": "WARNING"}},
             "disable_existing_loggers": False,
         }
         (self.directory / "logging.yaml").write_text(json.dumps(logging))
