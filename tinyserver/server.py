@@ -46,6 +46,7 @@ from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
+from tinyserver.api.client.moments import MomentsApi
 from tinyserver.api.client.presence import PresenceApi
 from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.public_rooms import PublicRoomsApi
@@ -112,6 +113,7 @@ from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventSigner
 from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
+from tinyserver.rooms.moments import Moments
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.relationships import Relationships
@@ -227,6 +229,7 @@ class Server:
         history = RoomHistory(self.db, self.clock, self.ignored_users)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
+        self.router.add(MomentsApi(Moments(self.db, self.ignored_users)))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))
         self.aliases = Aliases(self.db, self.pipeline, config.server_name)
