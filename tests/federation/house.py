@@ -19,6 +19,7 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.bell import Bell
 from tinyserver.config import Listener, RateLimits
+from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.protocol.errors import UnknownToken
 from tinyserver.protocol.request_auth import authorization
@@ -26,7 +27,7 @@ from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
-from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.storage import rooms
@@ -58,6 +59,7 @@ class House:
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         self.inbound = InboundTransactions(self.db, self.pipeline, ServerAcls())
+        self.sender = self.new_sender()
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         router = Router()
         router.add(TransactionsApi(self.inbound))
@@ -66,6 +68,10 @@ class House:
             Listener(address="127.0.0.1:0"), build_app(router, Nobody(), limiter, server_authenticator=signed)
         )
         self.http = httpx.AsyncClient(trust_env=False, timeout=20)
+
+    def new_sender(self) -> FederationSender:
+        """A sender that has not started, as after a restart."""
+        return FederationSender(self.db, self.bell, self.world.client, self.world.destinations, self.world.clock, US)
 
     async def public_room(self, version: str = "11") -> int:
         """A room of Alice's that everybody may join."""
@@ -82,6 +88,15 @@ class House:
         """A message of a peer's user, as a PDU."""
         base = self.rooms.snapshot(room)
         return self.rooms.remote_event(peer.name, base, f"@{name}:{peer.name}", "m.room.message", {"body": body})
+
+    @staticmethod
+    def draft(sender: str, content: dict[str, Any]) -> EventDraft:
+        """A message of a local user."""
+        return EventDraft("m.room.message", sender, content)
+
+    def stop_noting(self) -> None:
+        """Let the sender forget what it has sent, as a crash does."""
+        self.sender._save = lambda: None  # type: ignore[method-assign]
 
     def room_id(self, room: int) -> str:
         return self.db.glance(lambda tx: rooms.room_id(tx, room))
@@ -103,10 +118,12 @@ async def open_house(world: World) -> AsyncIterator[House]:
     """A server that listens."""
     house = House(world)
     await house.listener.open()
+    house.sender.start()
     try:
         yield house
     finally:
         await house.inbound.close()
+        await house.sender.close()
         await house.http.aclose()
         house.listener.stop_accepting()
         await house.listener.finish(5)

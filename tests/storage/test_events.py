@@ -269,6 +269,8 @@ MAY_SCAN = (
     "FROM push_rules WHERE exact = 0",
     "FROM registration_tokens",
     "FROM users WHERE guest = 0",
+    "outgoing_cursors",
+    "FROM outgoing_events GROUP BY room",
     "state_trie_collection",
     "FROM state_trie_fresh",
 )

@@ -13,8 +13,8 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.rooms.redactions import redact_if_allowed, redactions_waiting_for
 from tinyserver.rooms.resolution import resolve_roots
-from tinyserver.storage import events, graph, memberships, names, relations, rooms, state_trie
-from tinyserver.storage.memberships import Membership
+from tinyserver.storage import events, graph, memberships, names, outgoing, relations, rooms, server_stays, state_trie
+from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
 from tinyserver.storage.transaction import Topic, WriteTransaction
@@ -117,6 +117,8 @@ class Appender:
             redact_if_allowed(tx, room, waiting)
         self._notifications.mark(tx, room, stored)
         tx.changed(Topic.TIMELINE, room.nid, position)
+        if self.is_local(event.sender):
+            outgoing.owe(tx, stored)
         return stored
 
     def _advance(
@@ -137,6 +139,7 @@ class Appender:
         """Make a state the room's current one; membership rows and counts follow the difference."""
         counts = {Membership.JOIN: room.joined, Membership.INVITE: room.invited}
         member_type = names.intern(tx, "m.room.member")
+        others: dict[str, int] = {}
         for (type_nid, user), old, new in list(state_trie.diff(tx, room.state, root)):
             if type_nid != member_type:
                 continue
@@ -145,6 +148,10 @@ class Appender:
                 counts[before.membership] -= 1
             membership = None if new is None else MEMBERSHIPS.get(events.get(tx, new).event.membership or "")
             is_local = self.is_local(names.text(tx, user))
+            if not is_local:
+                joined = (new is not None and membership is Membership.JOIN) - _was_joined(before)
+                server = domain_of(names.text(tx, user))
+                others[server] = others.get(server, 0) + joined
             if membership is None or new is None:
                 memberships.remove(tx, room.nid, user, position, is_local=is_local)
                 continue
@@ -159,11 +166,16 @@ class Appender:
                 position=position,
                 is_local=is_local,
             )
+        server_stays.change(tx, room.nid, others, position)
         rooms.set_state(tx, room.nid, root, position, counts[Membership.JOIN], counts[Membership.INVITE])
 
     def is_local(self, user_id: str) -> bool:
         """Whether a user has this server as home."""
         return domain_of(user_id) == self._server_name
+
+
+def _was_joined(before: MembershipRow | None) -> bool:
+    return before is not None and before.membership is Membership.JOIN
 
 
 def _not_followed(tx: WriteTransaction, extremities: Collection[int], parents: Iterable[int]) -> set[int]:

@@ -1,0 +1,208 @@
+"""What is sent to other servers: every event, to exactly those who were there, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tinyserver.storage import events, outgoing, server_stays
+from tinyserver.storage.transaction import WriteTransaction
+
+from .house import ALICE, House, open_house
+from .network import json_reply
+from .receiver import receiver
+from .world import World
+
+
+@pytest_asyncio.fixture
+async def house(world: World) -> AsyncIterator[House]:
+    async with open_house(world) as made:
+        yield made
+
+
+async def say(house: House, room: int, *bodies: str) -> None:
+    for body in bodies:
+        await house.rooms.send(room, ALICE, "m.room.message", {"body": body})
+
+
+async def test_members_of_other_servers_get_events(house: House) -> None:
+    first, second = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room, quiet = await house.public_room(), await house.public_room("12")
+    await say(house, room, "before anybody came")
+    await house.join(first.peer, room)
+    await house.join(second.peer, quiet)
+    await say(house, room, "one", "two")
+    await say(house, quiet, "for the second")
+    await first.until(lambda: len(first.bodies) == 2)
+    await second.until(lambda: second.bodies)
+    assert (first.bodies, second.bodies) == (["one", "two"], ["for the second"])
+    assert first.transactions[first.tried[0]]["origin"] == "tiny.test"
+    event_id = house.rooms.id_of(first.pdus[0], room)
+    stored = house.db.glance(lambda tx: events.by_id(tx, event_id))
+    assert stored is not None
+    assert first.pdus[0] == stored.event.pdu
+
+
+async def test_who_is_thrown_out_is_told_so_and_nothing_more(house: House) -> None:
+    there, stays = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    await house.join(there.peer, room, "ben")
+    await house.join(stays.peer, room)
+    for name in ("bob", "ben"):
+        user = f"@{name}:{there.peer.name}"
+        await house.rooms.send(room, ALICE, "m.room.member", {"membership": "leave"}, state_key=user)
+    await say(house, room, "they are gone")
+    await stays.until(lambda: stays.bodies)
+    await there.until(lambda: len(there.pdus) == 2)
+    assert [pdu["state_key"] for pdu in there.pdus] == [f"@bob:{there.peer.name}", f"@ben:{there.peer.name}"]
+    await house.join(there.peer, room)
+    await say(house, room, "welcome back")
+    await there.until(lambda: there.bodies)
+    assert there.bodies == ["welcome back"]
+
+
+async def test_who_is_no_longer_invited_is_told(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    user = f"@bob:{there.peer.name}"
+    await house.rooms.send(room, ALICE, "m.room.member", {"membership": "invite"}, state_key=user)
+    await say(house, room, "not for them")
+    await house.rooms.send(room, ALICE, "m.room.member", {"membership": "leave"}, state_key=user)
+    await say(house, room, "nor this")
+    await there.until(lambda: there.pdus)
+    assert [pdu["content"] for pdu in there.pdus] == [{"membership": "leave"}]
+
+
+async def test_events_of_others_are_not_passed_on_unless_that_is_our_task(house: House) -> None:
+    there, third = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    await house.join(third.peer, room)
+    joined = await house.join(there.peer, room)
+    await house.db.write(lambda tx: outgoing.owe(tx, joined))
+    await say(house, room, "hello")
+    await third.until(lambda: third.bodies)
+    await there.until(lambda: there.bodies)
+    assert [pdu["type"] for pdu in third.pdus] == ["m.room.member", "m.room.message"]
+    assert [pdu["type"] for pdu in there.pdus] == ["m.room.message"]
+
+
+async def test_many_events_go_out_in_order_in_full_transactions(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    there.hold.clear()
+    await say(house, room, "0")
+    await there.until(lambda: there.tried)
+    bodies = [str(number) for number in range(1, 121)]
+
+    def step(tx: WriteTransaction) -> None:
+        for body in bodies:
+            draft = house.draft(ALICE, {"body": body})
+            house.pipeline.send(tx, room, draft)
+
+    await house.db.write(step)
+    there.hold.set()
+    await there.until(lambda: len(there.bodies) == 121)
+    assert there.bodies == ["0", *bodies]
+    assert [len(each["pdus"]) for each in there.transactions.values()] == [1, 50, 50, 20]
+
+
+async def test_a_server_that_was_down_gets_everything(house: House) -> None:
+    there, well = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    for each in (there, well):
+        await house.join(each.peer, room)
+    there.answer = json_reply({}, 503)
+    await say(house, room, *map(str, range(130)))
+    await well.until(lambda: len(well.bodies) == 130)
+    assert there.tried[1:] == []  # it is not asked again and again
+    owed = {each.server: each.events for each in house.db.glance(outgoing.overview)}
+    assert owed[there.peer.name] == 130
+    there.answer = None
+    house.world.destinations.contacted(there.peer.name)  # it is back, and makes a request
+    await there.until(lambda: len(there.bodies) == 130)
+    assert there.bodies == [str(number) for number in range(130)]
+    assert there.tried[0] == there.tried[1]  # what was tried once is sent under the same ID again
+
+
+async def test_a_server_that_says_no_is_not_pestered(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    there.answer = json_reply({"errcode": "M_FORBIDDEN", "error": "Go away"}, 403)
+    await say(house, room, "one")
+    await there.until(lambda: there.tried)
+    await asyncio.sleep(0)
+    await say(house, room, *map(str, range(20)))
+    there.answer = None
+    assert len(there.tried) == 1
+    house.world.time.pass_(31)
+    await say(house, room, "last")
+    await there.until(lambda: "last" in there.bodies)
+    assert len(there.bodies) == 22
+    assert len(set(there.bodies)) == 22
+
+
+async def test_a_restart_loses_and_doubles_nothing(house: House) -> None:
+    there, well = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    for each in (there, well):
+        await house.join(each.peer, room)
+    await say(house, room, "one")
+    await well.until(lambda: well.bodies)
+    await there.until(lambda: there.bodies)
+    there.hold.clear()
+    await say(house, room, "two")
+    await there.until(lambda: len(there.tried) == 2)
+    await well.until(lambda: len(well.bodies) == 2)
+    await house.sender.close()  # while the answer is not there yet
+    await say(house, room, "three")  # stored, but nobody was there to send it
+    there.hold.set()
+    house.sender = house.new_sender()
+    house.sender.start()
+    await well.until(lambda: len(well.bodies) == 3)
+    await there.until(lambda: "three" in there.bodies)
+    assert well.bodies == ["one", "two", "three"]
+    assert len(well.tried) == 3  # what it has is not sent again
+    assert list(dict.fromkeys(there.bodies)) == ["one", "two", "three"]
+
+
+async def test_after_a_crash_events_are_sent_again_under_the_same_transaction_id(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    house.stop_noting()  # as if the process were killed before it noted what was sent
+    await say(house, room, "one")
+    await there.until(lambda: there.bodies)
+    house.sender = house.new_sender()
+    house.sender.start()
+    await there.until(lambda: len(there.tried) == 2)
+    assert there.tried[0] == there.tried[1]
+    assert there.bodies == ["one"]
+
+
+async def test_what_everybody_has_is_forgotten(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    await say(house, room, "one", "two")
+    await there.until(lambda: len(there.bodies) == 2)
+    await asyncio.gather(*house.sender._running.values())
+    await house.sender.close()
+    count = house.db.glance(lambda tx: tx.value("SELECT count(*) FROM outgoing_events"))
+    assert (count, house.db.glance(outgoing.behind)) == (0, {})
+    house.sender = house.new_sender()
+    house.sender.start()
+    await say(house, room, "three")
+    await there.until(lambda: len(there.bodies) == 3)
+    assert there.bodies == ["one", "two", "three"]
+
+
+async def test_a_room_without_others_owes_nothing(house: House) -> None:
+    room = await house.public_room()
+    await say(house, room, "alone")
+    assert house.db.glance(lambda tx: tx.value("SELECT count(*) FROM outgoing_events")) == 0
+    assert house.db.glance(server_stays.everywhere) == []
