@@ -18,6 +18,7 @@ from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.accounts.last_seen import LastSeen
 from tinyserver.accounts.login import Login
 from tinyserver.accounts.management import AccountManagement
+from tinyserver.accounts.openid import OpenIdTokens
 from tinyserver.accounts.password_check import PasswordCheck
 from tinyserver.accounts.passwords import PasswordHasher
 from tinyserver.accounts.profiles import Profiles
@@ -47,6 +48,7 @@ from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
 from tinyserver.api.client.moments import MomentsApi
+from tinyserver.api.client.openid import OpenIdApi, UserInfoApi
 from tinyserver.api.client.presence import PresenceApi
 from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.public_rooms import PublicRoomsApi
@@ -286,6 +288,9 @@ class Server:
         self.router.add(ProfileApi(self.profiles))
         self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
         self.router.add(FiltersApi(Filters(self.db)))
+        openid_tokens = OpenIdTokens(self.db, self.clock)
+        self.router.add(OpenIdApi(openid_tokens, config.server_name))
+        self.router.add(UserInfoApi(openid_tokens))
         capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
         self.router.add(CapabilitiesApi(capabilities))
 

@@ -24,6 +24,11 @@ def new_login_token() -> str:
     return "tsl_" + secrets.token_urlsafe(32)
 
 
+def new_openid_token() -> str:
+    """A token that tells a service who its owner is: `tso_` and 32 random bytes."""
+    return "tso_" + secrets.token_urlsafe(32)
+
+
 def new_registration_token() -> str:
     """A registration token of 16 characters that can be read out on the phone."""
     return "".join(secrets.choice(_NAME_ALPHABET) for _ in range(16))
