@@ -64,6 +64,7 @@ from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.federation.authentication import SignedRequests
 from tinyserver.api.federation.events import EventsApi as ServedEventsApi
+from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
 from tinyserver.api.federation.queries import QueriesApi
@@ -94,6 +95,13 @@ from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
+from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
+from tinyserver.federation.participation.joining import RemoteJoin
+from tinyserver.federation.participation.member_requests import MemberRequests
+from tinyserver.federation.participation.missing_events import MissingEventsFetcher
+from tinyserver.federation.participation.queries import RemoteQueries
+from tinyserver.federation.participation.rooms import FederatedRooms
+from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
 from tinyserver.federation.serving.state import RoomStates
@@ -208,15 +216,23 @@ class Server:
         """Rooms: the one path of an event."""
         alone = Alone(config.server_name, self.signing_key)
         self.appender = Appender(config.server_name, NotificationMarks(self.push_rules))
-        signatures = self.key_ring if config.federation.enabled else alone
+        federates = config.federation.enabled
+        states = RemoteStates(self.db, self.federation_client, self.key_ring, self.data.path)
+        missing_events = MissingEventsFetcher(self.db, self.federation_client, self.key_ring, states)
         self.pipeline = EventPipeline(
-            self.db, EventSigner(config.server_name, self.signing_key), self.appender, self.clock, signatures, alone
+            self.db,
+            EventSigner(config.server_name, self.signing_key),
+            self.appender,
+            self.clock,
+            self.key_ring if federates else alone,
+            missing_events if federates else alone,
         )
         self.acls = ServerAcls()
         self.transactions = InboundTransactions(self.db, self.pipeline, self.acls)
         if config.federation.enabled:
             self.router.add(TransactionsApi(self.transactions))
-        self.membership = RoomMembership(self.db, self.pipeline, config.server_name)
+        self.queries = RemoteQueries(self.federation_client, time.monotonic) if federates else None
+        self.membership = self._build_membership(config, self.queries)
         creation = RoomCreation(
             self.db, self.pipeline, self.membership, config.server_name, config.rooms.default_version
         )
@@ -226,6 +242,18 @@ class Server:
         self.router.add(MembershipApi(self.membership))
         self._build_reading(config)
 
+    def _build_membership(self, config: Config, queries: RemoteQueries | None) -> RoomMembership:
+        """Who is in which room, on this server and, with federation, elsewhere."""
+        name, client = config.server_name, self.federation_client
+        if queries is None:
+            return RoomMembership(self.db, self.pipeline, name)
+        requests = MemberRequests(client, name, self.signing_key, self.clock)
+        joining = RemoteJoin(self.db, self.pipeline, client, requests, self.key_ring, self.data.path)
+        elsewhere = FederatedRooms(self.db, client, requests, joining, queries, name)
+        self.router.add(InvitesApi(InboundInvites(self.db, self.key_ring, name, self.signing_key), self.limiter))
+        invites = OutboundInvites(self.db, client, self.key_ring)
+        return RoomMembership(self.db, self.pipeline, name, elsewhere, invites)
+
     def _build_reading(self, config: Config) -> None:
         """What rooms show: history, state, and how they are found."""
         history = RoomHistory(self.db, self.clock, self.ignored_users)
@@ -234,8 +262,8 @@ class Server:
         self.router.add(MomentsApi(Moments(self.db, self.ignored_users)))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))
-        self.aliases = Aliases(self.db, self.pipeline, config.server_name)
-        self.public_rooms = PublicRooms(self.db, config.server_name)
+        self.aliases = Aliases(self.db, self.pipeline, config.server_name, self.queries)
+        self.public_rooms = PublicRooms(self.db, config.server_name, self.queries)
         self.router.add(AliasesApi(self.aliases))
         self.router.add(PublicRoomsApi(self.public_rooms))
 
@@ -284,7 +312,7 @@ class Server:
         self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
         self.router.add(DevicesApi(Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)))
-        self.profiles = Profiles(self.db, self.accounts, propagator=self.membership)
+        self.profiles = Profiles(self.db, self.accounts, propagator=self.membership, remote=self.queries)
         self.router.add(ProfileApi(self.profiles))
         self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
         self.router.add(FiltersApi(Filters(self.db)))

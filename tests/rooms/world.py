@@ -18,7 +18,7 @@ from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
-from tinyserver.rooms.pipeline import EventPipeline, Received
+from tinyserver.rooms.pipeline import Ancestor, EventPipeline, Received
 from tinyserver.storage import events, names, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -38,8 +38,9 @@ class KnownKeys:
             key = self._keys[server]
             verify_event_signature(pdu, version, server, key.key_id, key.verify_key_base64)
 
-    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> None:
+    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
         """Nobody to ask."""
+        return ()
 
 
 @dataclass(frozen=True)

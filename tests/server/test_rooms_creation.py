@@ -305,7 +305,8 @@ async def test_aliases_in_a_race(new_user: Any) -> None:
 
 async def test_an_invite_that_fails_undoes_everything(new_user: Any) -> None:
     user = await new_user()
-    failing = {"invite": ["@far:elsewhere.test"], "room_alias_name": "undone", "visibility": "public"}
+    closed = {"creation_content": {"m.federate": False}, "invite": ["@far:elsewhere.test"]}
+    failing = {**closed, "room_alias_name": "undone", "visibility": "public"}
     await nothing_made(user, "M_FORBIDDEN", 403, **failing)
     assert await user.create_room(room_alias_name="undone")
 

@@ -9,6 +9,7 @@ from tinyserver.protocol.event_hashes import required_signers, verify_event_sign
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError, SigningKey
+from tinyserver.rooms.pipeline import Ancestor
 from tinyserver.storage.rooms import RoomRow
 
 
@@ -35,5 +36,6 @@ class Alone:
                 raise SignatureError(f"federation is off: the key of {server} cannot be fetched")
             verify_event_signature(pdu, version, server, self._key.key_id, self._key.verify_key_base64)
 
-    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> None:
+    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
         """There is nobody to ask: what is missing stays missing."""
+        return ()

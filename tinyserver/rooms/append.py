@@ -43,7 +43,9 @@ class Admission:
     """What the checks said about an event that is about to be appended.
 
     `state_before` is the root of the state before it; `flags` those of `Flag` that apply; `auth` the nids of its auth
-    events; `device`/`txn_id` who sent it from here; `outlier` the event's nid if it was stored as an outlier before.
+    events; `device`/`txn_id` who sent it from here; `outlier` the event's nid if it was stored as an outlier before;
+    `begins_anew` says that it is the join by which this server comes (back) into the room: whatever was known of the
+    room before has long been followed by others.
     """
 
     event: Event
@@ -53,6 +55,7 @@ class Admission:
     device: int | None = None
     txn_id: str | None = None
     outlier: int | None = None
+    begins_anew: bool = False
 
 
 class Appender:
@@ -110,7 +113,10 @@ class Appender:
         if not visible:
             return stored
         relations.relate(tx, stored)
-        self._advance(tx, room, stored, parents, position)
+        if admission.begins_anew:
+            self._begin_anew(tx, room, stored, position)
+        else:
+            self._advance(tx, room, stored, parents, position)
         if event.type == "m.room.redaction":
             redact_if_allowed(tx, room, stored)
         for waiting in redactions_waiting_for(tx, room, stored):
@@ -134,6 +140,15 @@ class Appender:
             current = resolve_roots(tx, room.version, [root for root in roots if root is not None])
         if current != room.state:
             self.set_current_state(tx, room, current, position)
+
+    def _begin_anew(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, position: int) -> None:
+        """Make a join the only forward extremity, and the state after it the current one."""
+        rooms.advance(tx, room.nid, (stored.nid,), stored.nid)
+        assert stored.state is not None
+        self.set_current_state(tx, room, stored.state, position)
+        # Invites from outside came without the room's state, and were never counted.
+        counts = memberships.counts(tx, room.nid)
+        rooms.set_counts(tx, room.nid, counts.get(Membership.JOIN, 0), counts.get(Membership.INVITE, 0))
 
     def set_current_state(self, tx: WriteTransaction, room: RoomRow, root: int, position: int) -> None:
         """Make a state the room's current one; membership rows and counts follow the difference."""

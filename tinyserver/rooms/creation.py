@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +12,10 @@ from typing import Any
 from tinyserver.protocol.auth_rules import AuthError
 from tinyserver.protocol.errors import (
     BadJson,
+    Forbidden,
     InvalidParam,
     InvalidRoomState,
+    MatrixError,
     RoomInUse,
     ServerNotTrusted,
     TooLarge,
@@ -29,6 +33,8 @@ from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import WriteTransaction
 
 _ROOM_ID_BYTES = 18
+log = logging.getLogger(__name__)
+
 _MAX_INVITES = 500
 _MAX_INITIAL_STATE = 200
 
@@ -135,10 +141,14 @@ class RoomCreation:
                 rooms.set_alias(tx, alias, room.nid, names.intern(tx, request.creator))
             for draft in self._drafts(request, alias):
                 if draft.type == "m.room.member":
+                    if self._membership.is_elsewhere(draft.state_key or ""):
+                        raise Forbidden("Users of other servers are invited by `invite`, not by initial_state")
                     draft = self._membership.checks.checked(tx, rooms.get(tx, room.nid), draft)
                 self._send(tx, room, draft)
             for user_id in invitees:
                 self._membership.checks.check_invite(tx, room, user_id)
+                if self._membership.is_elsewhere(user_id):
+                    continue  # invited as soon as there is a room
                 invite = member_draft(
                     tx,
                     sender=request.creator,
@@ -152,7 +162,25 @@ class RoomCreation:
                 rooms.set_public(tx, room.nid, True)
             return room.room_id
 
-        return await self._db.write(step)
+        room_id = await self._db.write(step)
+        await self._invite_elsewhere(room_id, request, invitees)
+        return room_id
+
+    async def _invite_elsewhere(self, room_id: str, request: RoomRequest, invitees: list[str]) -> None:
+        """Invite those whose servers have to be asked. The room is there, whatever these say."""
+        elsewhere = filter(self._membership.is_elsewhere, invitees)
+        results = await asyncio.gather(
+            *(
+                self._membership.invite(request.creator, room_id, user_id, is_direct=request.is_direct)
+                for user_id in elsewhere
+            ),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, MatrixError):
+                log.info("somebody could not be invited to a new room: %s", result.message)
+            elif isinstance(result, BaseException):
+                raise result
 
     def new_room_id(self, version: RoomVersion) -> str | None:
         """An ID for a new room, or None where the room version takes it from the create event."""

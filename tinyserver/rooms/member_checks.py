@@ -99,7 +99,18 @@ class MemberChecks:
             if room_state.content_at(tx, room.state, "m.room.create").get("m.federate") is False:
                 raise Forbidden(f"{target} is on another server, and this room is closed to users of other servers")
             return
-        user = names.find(tx, target)
-        config = None if user is None else account_data.get(tx, user, None, "m.invite_permission_config")
-        if config is not None and orjson.loads(config).get("default_action") == "block":
-            raise InviteBlocked(f"{target} does not want to be invited")
+        check_wants_invites(tx, target)
+
+
+def check_wants_invites(tx: ReadTransaction, user_id: str) -> None:
+    """Whether a local user wants to be invited.
+
+    Raises:
+        InviteBlocked: not so.
+
+    spec: client-server-api#invite-permission
+    """
+    user = names.find(tx, user_id)
+    config = None if user is None else account_data.get(tx, user, None, "m.invite_permission_config")
+    if config is not None and orjson.loads(config).get("default_action") == "block":
+        raise InviteBlocked(f"{user_id} does not want to be invited")

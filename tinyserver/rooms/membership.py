@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound, Unknown
-from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id
+from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound, UnableToGrantJoin, Unknown
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id, is_valid_user_id
 from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_checks import MemberChecks
 from tinyserver.rooms.member_events import member_draft, with_fresh_profile
-from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.out_of_band import is_resident
+from tinyserver.rooms.pipeline import EventPipeline, Outcome
 from tinyserver.rooms.predecessors import carry_settings
 from tinyserver.rooms.third_party_joins import accept_third_party_invite
 from tinyserver.storage import memberships, names, room_state, rooms
@@ -34,8 +36,18 @@ class RemoteRooms(Protocol):
     async def knock(self, user_id: str, room_id: str, via: Sequence[str], content: dict[str, Any]) -> None:
         """Knock through one of the servers."""
 
+    async def leave(self, user_id: str, room_id: str, reason: str | None) -> None:
+        """Refuse an invite, or take back a knock."""
+
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
         """(room ID, servers in the room) of another server's alias."""
+
+
+class RemoteInvites(Protocol):
+    """Invites of users of other servers (implemented by federation)."""
+
+    async def offer(self, invite: Event) -> Event:
+        """The invite with the signature of the invited user's server; raises MatrixError."""
 
 
 class RoomMembership:
@@ -46,14 +58,21 @@ class RoomMembership:
         pipeline: makes member events.
         server_name: this server.
         remote: rooms elsewhere, or None without federation.
+        invites: how users of other servers are invited, or None without federation.
 
     Attributes:
         checks: what every member event of a local user has to pass, whoever sends it.
     """
 
     def __init__(
-        self, db: Database, pipeline: EventPipeline, server_name: str, remote: RemoteRooms | None = None
+        self,
+        db: Database,
+        pipeline: EventPipeline,
+        server_name: str,
+        remote: RemoteRooms | None = None,
+        invites: RemoteInvites | None = None,
     ) -> None:
+        self._invites = invites
         self._db = db
         self._pipeline = pipeline
         self._server_name = server_name
@@ -90,14 +109,20 @@ class RoomMembership:
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
-            if room is None or not self._is_resident(tx, room):
+            if room is None or not is_resident(tx, room):
                 return False
             if membership_of(tx, room, user_id) is Membership.JOIN:
                 return True
             if third_party_signed is not None:
                 accept_third_party_invite(tx, self._pipeline, room, user_id, third_party_signed, self._server_name)
             join = member_draft(tx, sender=user_id, target=user_id, membership="join", reason=reason)
-            self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, join, is_guest=is_guest))
+            try:
+                checked = self.checks.checked(tx, room, join, is_guest=is_guest)
+            except UnableToGrantJoin:
+                if self._remote is None or room.joined == len(memberships.local_members(tx, room.nid)):
+                    raise
+                return False  # another server may have somebody who can let the user in
+            self._pipeline.send(tx, room.nid, checked)
             carry_settings(tx, room, user_id)
             return True
 
@@ -127,7 +152,7 @@ class RoomMembership:
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
-            if room is None or not self._is_resident(tx, room):
+            if room is None or not is_resident(tx, room):
                 return False
             draft = member_draft(tx, sender=user_id, target=user_id, membership="knock", reason=reason)
             self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, draft))
@@ -140,7 +165,9 @@ class RoomMembership:
         await self._remote.knock(user_id, room_id, [*via, *servers], {} if reason is None else {"reason": reason})
         return room_id
 
-    async def invite(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
+    async def invite(
+        self, sender: str, room_id: str, target: str, reason: str | None = None, *, is_direct: bool = False
+    ) -> None:
         """Invite somebody.
 
         Raises:
@@ -149,12 +176,51 @@ class RoomMembership:
         """
         check_user_id(target)
 
-        def step(tx: WriteTransaction) -> None:
+        def drafted(tx: ReadTransaction) -> tuple[RoomRow, EventDraft]:
             room = room_of_member(tx, room_id, sender)
-            draft = member_draft(tx, sender=sender, target=target, membership="invite", reason=reason)
-            self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, draft))
+            draft = member_draft(
+                tx,
+                sender=sender,
+                target=target,
+                membership="invite",
+                reason=reason,
+                is_direct=is_direct or None,
+            )
+            return room, self.checks.checked(tx, room, draft)
+
+        if self.is_elsewhere(target):
+            await self.invite_elsewhere(*self._db.glance(drafted))
+            return
+
+        def step(tx: WriteTransaction) -> None:
+            room, draft = drafted(tx)
+            self._pipeline.send(tx, room.nid, draft)
 
         await self._db.write(step)
+
+    def is_elsewhere(self, user_id: str) -> bool:
+        """Whether a user is one of another server, which has to be asked before the user is invited."""
+        return self._invites is not None and is_valid_user_id(user_id) and domain_of(user_id) != self._server_name
+
+    async def invite_elsewhere(self, room: RoomRow, draft: EventDraft) -> str:
+        """Invite a user of another server: their server signs the event before it becomes part of the room.
+
+        Args:
+            draft: the member event, checked.
+
+        Returns:
+            The event ID.
+
+        Raises:
+            MatrixError: the rules of the room or the other server refuse, or it cannot be reached.
+        """
+        assert self._invites is not None
+        event = await self._db.write(lambda tx: self._pipeline.prepare(tx, room.nid, draft))
+        signed = await self._invites.offer(event)
+        received = await self._db.write(lambda tx: self._pipeline.admit(tx, room.nid, signed))
+        if received.outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
+            raise Forbidden(received.reason or "The room does not allow the invite any more")
+        return received.stored.event_id
 
     # -- going -----------------------------------------------------------------------------------
 
@@ -165,18 +231,22 @@ class RoomMembership:
             Forbidden: the user has nothing to leave there.
         """
 
-        def step(tx: WriteTransaction) -> None:
+        def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
             before = None if room is None else membership_of(tx, room, user_id)
             if room is None or before is None or before is Membership.BAN:
                 raise Forbidden(f"You are not in the room {room_id[:255]}")
             if before is Membership.LEAVE:
-                return
+                return True
+            if before is not Membership.JOIN and self._remote is not None and not is_resident(tx, room):
+                return False
             self._pipeline.send(
                 tx, room.nid, member_draft(tx, sender=user_id, target=user_id, membership="leave", reason=reason)
             )
+            return True
 
-        await self._db.write(step)
+        if not await self._db.write(step) and self._remote is not None:
+            await self._remote.leave(user_id, room_id, reason)
 
     async def leave_all_rooms(self, user_id: str) -> None:
         """Leave every room of a local user, room by room: for accounts that are closed."""
@@ -310,10 +380,6 @@ class RoomMembership:
         if self._remote is not None and domain_of(room_id_or_alias) != self._server_name:
             return await self._remote.resolve_alias(room_id_or_alias)
         raise NotFound(f"There is no room with the alias {room_id_or_alias[:255]}")
-
-    def _is_resident(self, tx: ReadTransaction, room: RoomRow) -> bool:
-        """Whether this server can admit people by itself: it is in the room, or nobody else is."""
-        return bool(room.state) and (memberships.any_local_member(tx, room.nid) or room.joined == 0)
 
 
 _ROOMS_PER_STEP = 20

@@ -14,8 +14,10 @@ What the pipeline needs from other servers (keys, missing events) it asks throug
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 from tinyserver.clock import Clock
@@ -44,11 +46,24 @@ class Signatures(Protocol):
         """Raise `SignatureError` unless every server whose signature the PDU needs has signed it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A checked event to be admitted. `state` are the nids of the state before it as another server told it, where not
+    all of its parents can be had; None: they are here by the time that it is its turn."""
+
+    event: Event
+    state: Sequence[int] | None = None
+
+
 class MissingEvents(Protocol):
     """Gets events that a stored room lacks from other servers (implemented by federation)."""
 
-    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> None:
-        """Bring the named ancestors or auth events of `event` into the room, as far as they can be had."""
+    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
+        """Get the named ancestors or auth events of `event`, as far as they can be had.
+
+        Auth events are stored as outliers. The other ancestors come back in the order in which they are to be admitted,
+        at the end the event itself if its parents cannot all be had.
+        """
 
 
 class Outcome(Enum):
@@ -146,20 +161,26 @@ class EventPipeline:
         if known is not None:
             return known
         room = rooms.get(tx, room_nid)
+        event, auth = self._prepare(tx, room, draft)
+        admission = Admission(event, room.state, auth, device=draft.device, txn_id=draft.txn_id)
+        return self._appender.append(tx, room, admission)
+
+    def prepare(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> Event:
+        """Make the event of a draft without sending it: another server has to sign it before it is admitted.
+
+        Raises as `send` does.
+        """
+        return self._prepare(tx, rooms.get(tx, room_nid), draft)[0]
+
+    def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, tuple[int, ...]]:
+        """The event of a draft, allowed by the current state, and the nids of its auth events."""
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
         state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
         parents = events.get_many(tx, room.extremities).values()
         auth_events = [stored for key, stored in state.items() if key in keys]
         event = self._make(draft, room.version, room.room_id, parents, auth_events)
         check_auth(event, {key: stored.event for key, stored in state.items()})
-        admission = Admission(
-            event,
-            room.state,
-            tuple(sorted(stored.nid for key, stored in state.items() if key in keys)),
-            device=draft.device,
-            txn_id=draft.txn_id,
-        )
-        return self._appender.append(tx, room, admission)
+        return event, tuple(sorted(stored.nid for key, stored in state.items() if key in keys))
 
     @staticmethod
     def sent_before(tx: ReadTransaction, room_nid: int, draft: EventDraft) -> StoredEvent | None:
@@ -210,7 +231,7 @@ class EventPipeline:
             MissingAncestors: not all of its ancestors or auth events could be had.
         """
         room = self._db.glance(lambda tx: rooms.find(tx, room_id))
-        if room is None:
+        if room is None or not room.state:
             raise NotFound(f"This server is not in the room {room_id}")
         event = parse_pdu(dict(pdu), room.version)
         if event.room_id != room_id:
@@ -222,11 +243,23 @@ class EventPipeline:
         try:
             return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
         except MissingAncestors as missing:
-            await self._missing_events.fetch(origin, room, event, missing.event_ids)
+            found = await self._missing_events.fetch(origin, room, event, missing.event_ids)
+        for ancestor in found:
+            with suppress(MissingAncestors):  # the event itself will miss it
+                admitted = await self._db.write(partial(self._admit_ancestor, room_nid=room.nid, ancestor=ancestor))
+                if ancestor.event.event_id == event.event_id:
+                    return admitted
         return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
 
-    def admit(self, tx: WriteTransaction, room_nid: int, event: Event) -> Received:
+    def _admit_ancestor(self, tx: WriteTransaction, room_nid: int, ancestor: Ancestor) -> Received:
+        return self.admit(tx, room_nid, ancestor.event, ancestor.state)
+
+    def admit(self, tx: WriteTransaction, room_nid: int, event: Event, state: Sequence[int] | None = None) -> Received:
         """Authorise a checked event whose ancestors are here, and append it.
+
+        Args:
+            state: what another server says that the state before the event was (nids of stored events); parents may
+                be missing then. It is resolved with the states after those parents that are here.
 
         Raises:
             MissingAncestors: some are not here.
@@ -234,17 +267,21 @@ class EventPipeline:
         known = events.by_id(tx, event.event_id)
         if known is not None and not known.flags & Flag.OUTLIER:
             return Received(Outcome.KNOWN, known)
-        wanted = [*event.auth_event_ids, *event.prev_event_ids]
-        ancestors = events.find_many(tx, wanted)
+        wanted = event.auth_event_ids if state is not None else [*event.auth_event_ids, *event.prev_event_ids]
+        ancestors = events.find_many(tx, [*event.auth_event_ids, *event.prev_event_ids])
         if any(event_id not in ancestors for event_id in wanted):
             raise MissingAncestors([event_id for event_id in wanted if event_id not in ancestors])
         room = rooms.get(tx, room_nid)
         auth = list(events.get_many(tx, {ancestors[event_id] for event_id in event.auth_event_ids}).values())
-        parents = events.get_many(tx, {ancestors[event_id] for event_id in event.prev_event_ids}).values()
+        parent_nids = {ancestors[event_id] for event_id in event.prev_event_ids if event_id in ancestors}
+        parents = events.get_many(tx, parent_nids).values()
+        placeless = [parent.event_id for parent in parents if parent.state is None]
+        if placeless and state is None:  # known for their content alone
+            raise MissingAncestors(placeless)
         elsewhere = [parent.event_id for parent in parents if parent.room != room_nid]
         if elsewhere:  # in this room there are no such events, and the state of another room is none of its business
             raise MissingAncestors(elsewhere)
-        state_before = self._state_before(tx, room, parents)
+        state_before = self._state_before(tx, room, parents, state)
         admission = Admission(
             event,
             state_before,
@@ -264,6 +301,31 @@ class EventPipeline:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
         return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
 
+    def enter(self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int]) -> StoredEvent:
+        """Come (back) into a room with the join of a local user that a server in the room has accepted.
+
+        Args:
+            state: nids of the state before the join, stored as outliers or otherwise known.
+
+        Raises:
+            AuthError: the room's rules refuse the join.
+            MissingAncestors: the state lacks something that the join names.
+        """
+        room = rooms.get(tx, room_nid)
+        auth = events.find_many(tx, join.auth_event_ids)
+        if len(auth) < len(set(join.auth_event_ids)):
+            raise MissingAncestors([event_id for event_id in join.auth_event_ids if event_id not in auth])
+        root = _told_state(tx, state)
+        before = _auth_state(tx, root, join)
+        authorise(room, join, list(events.get_many(tx, set(auth.values())).values()), before)
+        check_auth(join, before)
+        known = events.by_id(tx, join.event_id)
+        if known is not None and not known.flags & Flag.OUTLIER:
+            return known
+        outlier = None if known is None else known.nid
+        admission = Admission(join, root, tuple(sorted(auth.values())), outlier=outlier, begins_anew=True)
+        return self._appender.append(tx, room, admission)
+
     def _append_as(
         self, tx: WriteTransaction, room: RoomRow, admission: Admission, flag: Flag, reason: str
     ) -> Received:
@@ -272,8 +334,12 @@ class EventPipeline:
         return Received(outcome, self._appender.append(tx, room, marked), reason)
 
     @staticmethod
-    def _state_before(tx: WriteTransaction, room: RoomRow, parents: Iterable[StoredEvent]) -> int:
+    def _state_before(
+        tx: WriteTransaction, room: RoomRow, parents: Iterable[StoredEvent], told: Sequence[int] | None
+    ) -> int:
         roots = [parent.state for parent in parents if parent.state is not None]
+        if told is not None:
+            roots.append(_told_state(tx, told))
         return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
 
 
@@ -305,3 +371,8 @@ def _auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str,
     """What the authorization rules want to see of a state to judge this event."""
     keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
     return room_state.auth_state(tx, root, keys)
+
+
+def _told_state(tx: WriteTransaction, nids: Sequence[int]) -> int:
+    """The root of a state as another server told it; of two events for one key (which no honest server tells) one."""
+    return state_trie.build(tx, dict(events.state_entries(tx, nids)).items())

@@ -16,7 +16,7 @@ from tinyserver.protocol.errors import (
 )
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.relations import ANNOTATION, THREAD, may_root_thread, relation_of
-from tinyserver.rooms.access import known_room, room_of_member
+from tinyserver.rooms.access import check_user_id, known_room, room_of_member
 from tinyserver.rooms.canonical_aliases import check_aliases
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.guests import remove_guests
@@ -128,6 +128,10 @@ class Sending:
         _check_name(event_type, "event type")
         _check_name(state_key, "state key")
         draft = EventDraft(event_type, sender, content, state_key=state_key)
+        if event_type == "m.room.member" and content.get("membership") == "invite":
+            check_user_id(state_key)
+            if self._membership.is_elsewhere(state_key):
+                return await self._invite_elsewhere(room_id, draft)
 
         def step(tx: WriteTransaction) -> str:
             if event_type == "m.room.member":
@@ -144,6 +148,13 @@ class Sending:
             return stored.event_id
 
         return await self._db.write(step)
+
+    async def _invite_elsewhere(self, room_id: str, draft: EventDraft) -> str:
+        def checked(tx: ReadTransaction) -> tuple[RoomRow, EventDraft]:
+            room = known_room(tx, room_id)
+            return room, self._membership.checks.checked(tx, room, draft)
+
+        return await self._membership.invite_elsewhere(*self._db.glance(checked))
 
     def _member(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft, is_guest: bool) -> str:
         checked = self._membership.checks.checked(tx, room, draft, is_guest=is_guest)

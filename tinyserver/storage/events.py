@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,8 @@ class NewEvent:
     thread: int | None = None
     device: int | None = None
     txn_id: str | None = None
+    aside: bool = False
+    """Stored for one user's sake, and not to be found by its ID: the room's own copy may come later."""
 
 
 _INSERT = (
@@ -118,7 +120,7 @@ def store(tx: WriteTransaction, new: NewEvent, *, known: bool = False) -> Stored
         (
             new.nid,
             new.room,
-            event_key(event.event_id),
+            event.event_id if new.aside else event_key(event.event_id),
             type_nid,
             sender_nid,
             state_key_nid,
@@ -277,6 +279,16 @@ def get_many(tx: ReadTransaction, nids: Collection[int], *, keep: bool = True) -
     return found
 
 
+def state_entries(tx: ReadTransaction, nids: Iterable[int]) -> Iterator[tuple[tuple[int, int], int]]:
+    """((type nid, state key nid), nid) of those of the events that are state events and were not rejected."""
+    for nid in nids:
+        row = tx.row(
+            "SELECT type, state_key FROM events WHERE nid = ? AND state_key IS NOT NULL AND NOT flags & 1", (nid,)
+        )
+        if row is not None:
+            yield (row[0], row[1]), nid
+
+
 def of_transaction(tx: ReadTransaction, device: int, txn_id: str, room: int, event_type: str) -> list[StoredEvent]:
     """The events that a device sent with a transaction ID: one, or with redactions one for each redacted event.
 
@@ -313,6 +325,13 @@ def apply_redaction(tx: WriteTransaction, target: StoredEvent, redaction: int) -
     _forget(tx, target.nid)
     row = tx.row(f"SELECT {_COLUMNS} FROM events WHERE nid = ?", (target.nid,))
     return _from_row(tx, row, version)
+
+
+def discard(tx: WriteTransaction, room: int, nids: Iterable[int]) -> None:
+    """Take away outliers of a room that nothing refers to."""
+    for nid in nids:
+        tx.execute("DELETE FROM events WHERE nid = ? AND room = ? AND state IS NULL AND place IS NULL", (nid, room))
+        _forget(tx, nid)
 
 
 def set_flags(tx: WriteTransaction, nid: int, flags: int, place: int | None, state: int | None) -> None:

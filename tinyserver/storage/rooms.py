@@ -59,6 +59,14 @@ def create(tx: WriteTransaction, room_id: str, version: RoomVersion) -> RoomRow:
     return RoomRow(nid, room_id, version, 0, (), 0, 0, 0, 0, False)
 
 
+def discard(tx: WriteTransaction, nid: int) -> None:
+    """Take away a room of which nothing is known after all: it has no state, and nobody has to do with it."""
+    tx.execute(
+        "DELETE FROM rooms WHERE nid = ?1 AND state = 0 AND NOT EXISTS (SELECT 1 FROM memberships WHERE room = ?1)",
+        (nid,),
+    )
+
+
 def find(tx: ReadTransaction, room_id: str) -> RoomRow | None:
     """A room by its ID, or None when nothing of it is known."""
     row = tx.row(f"SELECT {_COLUMNS} FROM rooms WHERE room_id = ?", (room_id,))

@@ -6,20 +6,11 @@ spec: client-server-api#stripped-state
 from __future__ import annotations
 
 from tinyserver.protocol.client_events import prune_stripped_state, stripped_state
+from tinyserver.rooms.stripped import STRIPPED_TYPES
 from tinyserver.storage import room_state, rooms
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.updates import StrippedRoom
-
-STRIPPED_TYPES = (
-    "m.room.create",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-)
 
 
 def stripped_room(tx: ReadTransaction, room: int, room_id: str, member: StoredEvent, position: int) -> StrippedRoom:

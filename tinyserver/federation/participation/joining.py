@@ -1,0 +1,131 @@
+"""Coming into a room through a server that is in it: its answer is taken as a stream, checked, and becomes the room.
+
+spec: server-server-api#joining-rooms
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tinyserver.federation.client import FederationClient
+from tinyserver.federation.participation.collector import Collector, ManySignatures, checked_events
+from tinyserver.federation.participation.member_requests import MemberRequests
+from tinyserver.outgoing.errors import AnswerMalformed
+from tinyserver.protocol.auth_rules import AuthError
+from tinyserver.protocol.errors import Forbidden
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.request_auth import path_of
+from tinyserver.rooms.out_of_band import is_resident
+from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors
+from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.storage import rooms
+from tinyserver.storage.database import Database
+from tinyserver.storage.transaction import WriteTransaction
+
+SEND_TIMEOUT = 600.0
+"""Seconds for the answer with the whole state of a room, however large, to have come and be checked."""
+
+
+class RemoteJoin:
+    """Joins rooms through one server.
+
+    Args:
+        db: where rooms are stored.
+        pipeline: takes the join into the room.
+        client: requests to other servers.
+        member_requests: the first half.
+        signatures: checks what the server says.
+        directory: for what does not fit into memory.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        pipeline: EventPipeline,
+        client: FederationClient,
+        member_requests: MemberRequests,
+        signatures: ManySignatures,
+        directory: Path,
+    ) -> None:
+        self._db = db
+        self._pipeline = pipeline
+        self._client = client
+        self._member_requests = member_requests
+        self._signatures = signatures
+        self._directory = directory
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def join(self, server: str, user_id: str, room_id: str, content: Mapping[str, Any]) -> None:
+        """Join through this server, or leave everything as it was.
+
+        Raises:
+            OutgoingError, UnsupportedRoomVersion: the server refuses, or its answer cannot be used.
+            Forbidden: the rules of the room, as the server tells it, do not allow the join.
+        """
+        turn = self._turns.setdefault(room_id, asyncio.Lock())
+        async with turn:
+            template = await self._member_requests.template(server, "join", room_id, user_id)
+            join = self._member_requests.fill_in(template, "join", room_id, user_id, content)
+            collector = Collector(self._db, self._signatures, self._directory, room_id, join.version)
+            try:
+                await self._enter(server, join, collector)
+            finally:
+                collector.close()
+
+    async def _enter(self, server: str, join: Event, collector: Collector) -> None:
+        path = path_of("_matrix", "federation", "v2", "send_join", join.room_id, join.event_id)
+        async with self._client.stream(
+            "PUT", server, path, content=join.pdu, timeout=SEND_TIMEOUT, ignore_backoff=True
+        ) as answer:
+            state, signed = await collector.read(answer, "state", "event")
+        join = await self._accepted(join, signed)
+        if self._db.glance(lambda tx: is_resident(tx, rooms.find(tx, join.room_id))):
+            # Somebody here is in the room: only this server could not let the user in by itself.
+            await self._pipeline.receive(server, join.room_id, join.pdu)
+            return
+        create = self._create_event(server, join, collector, state)
+        try:
+            await collector.store(create)
+            nids = [collector.nids[event_id] for event_id in state if event_id in collector.nids]
+            await self._db.write(lambda tx: self._come_in(tx, join, nids))
+        except (AuthError, MissingAncestors) as error:
+            await collector.discard()
+            if isinstance(error, AuthError):
+                raise Forbidden(f"{server} lets you in, but the rules of the room do not: {error.message}") from error
+            raise AnswerMalformed(f"{server} left out what allows the join") from error
+        except BaseException:
+            await collector.discard()
+            raise
+
+    async def _accepted(self, join: Event, signed: bytes | None) -> Event:
+        """The join with the signature of the server that vouches for its user, where it needs one."""
+        candidates: list[Any] = [join.pdu] if signed is None else [signed, join.pdu]
+        for event in await checked_events(self._signatures, join.room_id, join.version, candidates[:1]):
+            if event.event_id == join.event_id:
+                return event
+        for event in await checked_events(self._signatures, join.room_id, join.version, candidates[1:]):
+            return event
+        raise AnswerMalformed("the join was not signed by the server that vouches for it")
+
+    @staticmethod
+    def _create_event(server: str, join: Event, collector: Collector, state: list[str]) -> Event:
+        if join.version.room_id_is_create_hash:
+            create = collector.get("$" + join.room_id[1:])
+        else:
+            found = (collector.get(event_id) for event_id in state)
+            create = next((event for event in found if event is not None and event.type == "m.room.create"), None)
+        if create is None or create.event_id not in state:
+            raise AnswerMalformed(f"{server} gave no create event of the room")
+        if create.content.get("room_version", "1") != join.version.identifier:
+            raise AnswerMalformed(f"{server} does not tell the truth about the version of the room")
+        return create
+
+    def _come_in(self, tx: WriteTransaction, join: Event, state: list[int]) -> None:
+        room = rooms.find(tx, join.room_id)
+        assert room is not None
+        self._pipeline.enter(tx, room.nid, join, state)
+        carry_settings(tx, rooms.get(tx, room.nid), join.sender)
