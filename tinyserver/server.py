@@ -56,6 +56,7 @@ from tinyserver.api.client.push_rules import PushRulesApi
 from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.relations import RelationsApi
+from tinyserver.api.client.reports import ReadReportsApi, ReportsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.sync import SyncApi
@@ -127,6 +128,7 @@ from tinyserver.rooms.moments import Moments
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.relationships import Relationships
+from tinyserver.rooms.reports import Reports
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
@@ -259,6 +261,9 @@ class Server:
         history = RoomHistory(self.db, self.clock, self.ignored_users)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
+        reports = Reports(self.db, self.clock)
+        self.router.add(ReportsApi(reports))
+        self.router.add(ReadReportsApi(reports))
         self.router.add(MomentsApi(Moments(self.db, self.ignored_users)))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))

@@ -1,0 +1,38 @@
+"""What users have reported to the administrators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyserver.storage import names
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A report: `subject` is the ID of what is reported (an event, a room or a user), `room_id` that of the room for
+    events and rooms, `ts` in ms since 1970. Later ones have greater numbers."""
+
+    nid: int
+    reporter: str
+    subject: str
+    room_id: str | None
+    reason: str | None
+    ts: int
+
+
+def add(tx: WriteTransaction, reporter: int, subject: str, room_id: str | None, reason: str | None, ts: int) -> None:
+    """Keep a report; it takes the place of an earlier one of the same reporter (a nid) about the same."""
+    tx.execute(
+        "INSERT OR REPLACE INTO reports (reporter, subject, room, reason, ts) VALUES (?, ?, ?, ?, ?)",
+        (reporter, subject, room_id, reason, ts),
+    )
+
+
+def newest(tx: ReadTransaction, before: int, limit: int) -> list[ReportRow]:
+    """The newest reports with numbers below `before`, newest first."""
+    rows = tx.rows(
+        "SELECT nid, reporter, subject, room, reason, ts FROM reports WHERE nid < ? ORDER BY nid DESC LIMIT ?",
+        (before, limit),
+    )
+    return [ReportRow(row[0], names.text(tx, row[1]), *row[2:]) for row in rows]
