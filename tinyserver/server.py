@@ -103,6 +103,7 @@ from tinyserver.federation.participation.missing_events import MissingEventsFetc
 from tinyserver.federation.participation.queries import RemoteQueries
 from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.states import RemoteStates
+from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
 from tinyserver.federation.serving.state import RoomStates
@@ -186,6 +187,9 @@ class Server:
             self._build_serving(config)
         self._build_encryption(config)
         self._build_sync(config)
+        self.sender = FederationSender(
+            self.db, self.bell, self.federation_client, self.destinations, self.clock, config.server_name
+        )
 
     def _build_federation(self, config: Config) -> None:
         """Other machines: how they are reached, and which servers they are. What is heavy is loaded when it is used."""
@@ -389,6 +393,8 @@ class Server:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
+        if self.config.federation.enabled:
+            self.sender.start()
         await self.management.resume_departures()
 
     async def drain(self) -> None:
@@ -398,6 +404,7 @@ class Server:
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
         await self.transactions.close()
+        await self.sender.close()
         self.typing.close()
         self.presence.close()
         self.hasher.close()

@@ -10,7 +10,7 @@ import pytest
 from ...server.client import Client, bodies
 from ...server.harness import TinyServer
 from .conftest import NewUser, Pair, on_tinyserver
-from .eventually import eventually, membership_of, same_state, whole_history
+from .eventually import eventually, left, membership_of, same_state, whole_history
 
 VERSIONS = [str(number) for number in range(1, 13)]
 
@@ -35,10 +35,56 @@ async def test_the_guest_is_heard(pair: Pair, new_user: NewUser, version: str) -
     assert ("m.room.member", bob.user_id) in state
 
 
+@on_tinyserver
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_host_is_heard(pair: Pair, new_user: NewUser, version: str) -> None:
+    room, alice, bob = await joined_room(pair, new_user, room_version=version)
+    await bob.sync_event(room, await alice.send(room, "welcome"))
+    await bob.sync_event(room, await alice.put_state(room, "m.room.topic", {"topic": "Everywhere"}))
+    await same_state(room, alice, bob)
+
+
+@on_tinyserver
+async def test_redaction_and_history(pair: Pair, new_user: NewUser) -> None:
+    room, alice, bob = await joined_room(pair, new_user)
+    event_id = await alice.send(room, "regretted")
+    await bob.sync_event(room, event_id)
+    await bob.sync_event(room, await alice.redact(room, event_id))
+    event = await bob.request("GET", f"{bob.room(room)}/event/{quote(event_id, safe='')}")
+    assert event["content"] == {}
+    assert "redacted_because" in event["unsigned"]
+
+
 async def _is(reader: Client, room: str, user: Client, membership: str) -> bool:
     found = await membership_of(reader, room, user.user_id)
     assert found == membership, f"{user.user_id} is {found}, not {membership}, in {room}"
     return True
+
+
+@on_tinyserver
+async def test_leave_kick_and_ban(pair: Pair, new_user: NewUser) -> None:
+    room, alice, bob = await joined_room(pair, new_user)
+    await bob.leave(room)
+    await eventually(lambda: _is(alice, room, bob, "leave"))
+    await bob.join(room, params={"via": pair.host.server_name})
+    await eventually(lambda: _is(alice, room, bob, "join"))
+    await bob.sync_on()
+    await alice.membership("kick", room, bob, "for a while")
+    await bob.sync_until(left(room))
+    await bob.join(room, params={"via": pair.host.server_name})
+    await bob.sync_on()
+    await alice.membership("ban", room, bob)
+    await bob.sync_until(left(room))
+    await bob.join(room, params={"via": pair.host.server_name}, expect=403)
+    await alice.membership("unban", room, bob)
+
+    async def joins_again() -> bool:
+        answer = await bob.raw("POST", f"/join/{quote(room, safe='')}", {}, params={"via": pair.host.server_name})
+        return answer.status_code == 200
+
+    await eventually(joins_again)
+    await alice.sync_event(room, await bob.send(room, "back"))
+    await same_state(room, alice, bob)
 
 
 @on_tinyserver
@@ -95,6 +141,19 @@ async def test_backfill_to_the_start(pair: Pair, new_user: NewUser) -> None:
         await alice.send(room, text)
     await bob.join(room, params={"via": pair.host.server_name})
     assert bodies(await whole_history(bob, room)) == sent[::-1]
+
+
+@on_tinyserver
+async def test_upgrade(pair: Pair, new_user: NewUser) -> None:
+    room, alice, bob = await joined_room(pair, new_user, room_version="10")
+    new_room = (await alice.request("POST", f"{alice.room(room)}/upgrade", {"new_version": "12"}))["replacement_room"]
+
+    async def tombstone() -> bool:
+        return bool((await bob.get_state(room, "m.room.tombstone"))["replacement_room"] == new_room)
+
+    await eventually(tombstone)
+    await bob.join(new_room, params={"via": pair.host.server_name})
+    await same_state(new_room, alice, bob)
 
 
 @on_tinyserver
