@@ -103,6 +103,7 @@ from tinyserver.federation.participation.missing_events import MissingEventsFetc
 from tinyserver.federation.participation.queries import RemoteQueries
 from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.states import RemoteStates
+from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
@@ -234,7 +235,8 @@ class Server:
             missing_events if federates else alone,
         )
         self.acls = ServerAcls()
-        self.transactions = InboundTransactions(self.db, self.pipeline, self.acls)
+        withdrawals = Withdrawals(self.db, self.key_ring)
+        self.transactions = InboundTransactions(self.db, self.pipeline, self.acls, withdrawals)
         if config.federation.enabled:
             self.router.add(TransactionsApi(self.transactions))
         self.queries = RemoteQueries(self.federation_client, time.monotonic) if federates else None

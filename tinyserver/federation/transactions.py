@@ -18,7 +18,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tinyserver.protocol.canonical_json import CanonicalJsonError
 from tinyserver.protocol.errors import InvalidParam, LimitExceeded, MatrixError
@@ -30,7 +30,6 @@ from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.storage import memberships, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
-from tinyserver.storage.transaction import ReadTransaction
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +41,14 @@ MAX_WAITING_OF_ORIGIN = 3
 MAX_REMEMBERED = 500
 """How many answers are kept for servers that did not get them: the last one of each server."""
 RETRY_AFTER_MS = 2000
+
+
+class Withdrawals(Protocol):
+    """Ends what local users have in rooms that nobody on this server is in."""
+
+    async def take(self, room: RoomRow, pdu: Mapping[str, Any]) -> None:
+        """Take an event of such a room. Raises MatrixError or SignatureError where it cannot be taken."""
+
 
 Content = Mapping[str, Any]
 EduHandler = Callable[[str, Content], Awaitable[None]]
@@ -63,12 +70,16 @@ class InboundTransactions:
         db: where the rooms are.
         pipeline: takes events.
         acls: who may send to a room.
+        withdrawals: takes what ends invites to rooms that nobody here is in.
     """
 
-    def __init__(self, db: Database, pipeline: EventPipeline, acls: ServerAcls) -> None:
+    def __init__(
+        self, db: Database, pipeline: EventPipeline, acls: ServerAcls, withdrawals: Withdrawals | None = None
+    ) -> None:
         self._db = db
         self._pipeline = pipeline
         self._acls = acls
+        self._withdrawals = withdrawals
         self._edu_handlers: dict[str, EduHandler] = {}
         self._last: OrderedDict[str, _Transaction] = OrderedDict()
         """The newest transaction of each server."""
@@ -162,10 +173,14 @@ class InboundTransactions:
 
     async def _take_event(self, origin: str, room: RoomRow, pdu: dict[str, Any]) -> str | None:
         """Take one event; why it was not accepted, if so."""
-        refused = self._db.glance(lambda tx: self._refusal(tx, room, origin))
-        if refused is not None:
-            return refused
+        if not self._db.glance(lambda tx: self._acls.allows(tx, room, origin)):
+            return "The access control list of this room bans the server that sent the event."
         try:
+            if not self._db.glance(lambda tx: memberships.any_local_member(tx, room.nid)):
+                if self._withdrawals is None:
+                    return "Nobody on this server is in this room."
+                await self._withdrawals.take(room, pdu)
+                return None
             received = await self._pipeline.receive(origin, room.room_id, pdu)
         except MatrixError as error:
             return error.message
@@ -174,13 +189,6 @@ class InboundTransactions:
         except MissingAncestors as error:
             return f"The event cannot be placed: {error}"
         return received.reason if received.outcome is Outcome.REJECTED else None
-
-    def _refusal(self, tx: ReadTransaction, room: RoomRow, origin: str) -> str | None:
-        if not self._acls.allows(tx, room, origin):
-            return "The access control list of this room bans the server that sent the event."
-        if not memberships.any_local_member(tx, room.nid):
-            return "Nobody on this server is in this room."
-        return None
 
     # -- ephemeral messages ----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 from ...server.client import Client, bodies
 from ...server.harness import TinyServer
 from .conftest import NewUser, Pair, on_tinyserver
-from .eventually import eventually, left, membership_of, same_state, whole_history
+from .eventually import eventually, invited, left, membership_of, same_state, whole_history
 
 VERSIONS = [str(number) for number in range(1, 13)]
 
@@ -25,7 +25,6 @@ async def joined_room(pair: Pair, new_user: NewUser, **options: Any) -> tuple[st
     return room, alice, bob
 
 
-@on_tinyserver
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_guest_is_heard(pair: Pair, new_user: NewUser, version: str) -> None:
     room, alice, bob = await joined_room(pair, new_user, room_version=version, name="Everywhere")
@@ -35,7 +34,6 @@ async def test_the_guest_is_heard(pair: Pair, new_user: NewUser, version: str) -
     assert ("m.room.member", bob.user_id) in state
 
 
-@on_tinyserver
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_host_is_heard(pair: Pair, new_user: NewUser, version: str) -> None:
     room, alice, bob = await joined_room(pair, new_user, room_version=version)
@@ -44,7 +42,6 @@ async def test_the_host_is_heard(pair: Pair, new_user: NewUser, version: str) ->
     await same_state(room, alice, bob)
 
 
-@on_tinyserver
 async def test_redaction_and_history(pair: Pair, new_user: NewUser) -> None:
     room, alice, bob = await joined_room(pair, new_user)
     event_id = await alice.send(room, "regretted")
@@ -55,13 +52,39 @@ async def test_redaction_and_history(pair: Pair, new_user: NewUser) -> None:
     assert "redacted_because" in event["unsigned"]
 
 
+async def test_invited_rejected_and_invited_again(pair: Pair, new_user: NewUser) -> None:
+    alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
+    room = await alice.create_room(preset="private_chat", name="Secret")
+    await bob.sync_on()
+    await alice.invite(room, bob)
+    shown = await bob.sync_until(invited(room))
+    assert {"m.room.member", "m.room.name"} <= {event["type"] for event in shown}
+    await bob.leave(room)
+    await eventually(lambda: _is(alice, room, bob, "leave"))
+    await alice.invite(room, bob)
+    await bob.sync_until(invited(room))
+    await bob.join(room)
+    await alice.sync_event(room, await bob.send(room, "thank you"))
+    await bob.sync_event(room, await alice.send(room, "welcome"))
+    await same_state(room, alice, bob)
+
+
 async def _is(reader: Client, room: str, user: Client, membership: str) -> bool:
     found = await membership_of(reader, room, user.user_id)
     assert found == membership, f"{user.user_id} is {found}, not {membership}, in {room}"
     return True
 
 
-@on_tinyserver
+async def test_an_invitation_is_withdrawn(pair: Pair, new_user: NewUser) -> None:
+    alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
+    room = await alice.create_room(preset="private_chat")
+    await bob.sync_on()
+    await alice.invite(room, bob)
+    await bob.sync_until(invited(room))
+    await alice.membership("kick", room, bob)
+    await bob.sync_until(left(room))
+
+
 async def test_leave_kick_and_ban(pair: Pair, new_user: NewUser) -> None:
     room, alice, bob = await joined_room(pair, new_user)
     await bob.leave(room)
@@ -87,7 +110,24 @@ async def test_leave_kick_and_ban(pair: Pair, new_user: NewUser) -> None:
     await same_state(room, alice, bob)
 
 
-@on_tinyserver
+async def test_knock(pair: Pair, new_user: NewUser) -> None:
+    alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
+    room = await alice.create_room(
+        preset="private_chat",
+        name="Knock first",
+        initial_state=[{"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}],
+    )
+    await bob.sync_on()
+    await bob.request(
+        "POST", f"/knock/{quote(room, safe='')}", {"reason": "hello?"}, params={"via": pair.host.server_name}
+    )
+    await eventually(lambda: _is(alice, room, bob, "knock"))
+    await alice.invite(room, bob)
+    await bob.sync_until(invited(room))
+    await bob.join(room, params={"via": pair.host.server_name})
+    await same_state(room, alice, bob)
+
+
 async def test_restricted_join(pair: Pair, new_user: NewUser) -> None:
     club, alice, bob = await joined_room(pair, new_user)
     rule = {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club}]}
@@ -106,7 +146,6 @@ async def test_restricted_join(pair: Pair, new_user: NewUser) -> None:
     assert ("m.room.member", bob.user_id) in state
 
 
-@on_tinyserver
 async def test_alias_and_public_rooms(pair: Pair, new_user: NewUser) -> None:
     alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
     name = f"Room of {alice.localpart}"
@@ -143,7 +182,6 @@ async def test_backfill_to_the_start(pair: Pair, new_user: NewUser) -> None:
     assert bodies(await whole_history(bob, room)) == sent[::-1]
 
 
-@on_tinyserver
 async def test_upgrade(pair: Pair, new_user: NewUser) -> None:
     room, alice, bob = await joined_room(pair, new_user, room_version="10")
     new_room = (await alice.request("POST", f"{alice.room(room)}/upgrade", {"new_version": "12"}))["replacement_room"]
@@ -156,7 +194,6 @@ async def test_upgrade(pair: Pair, new_user: NewUser) -> None:
     await same_state(new_room, alice, bob)
 
 
-@on_tinyserver
 async def test_profiles(pair: Pair, new_user: NewUser) -> None:
     alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
     await alice.request("PUT", f"/profile/{alice.user_id}/displayname", {"displayname": "Alice from afar"})
