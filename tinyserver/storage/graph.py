@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tinyserver.protocol.room_versions import RoomVersion
-from tinyserver.storage.events import event_id_of_key, event_key
+from tinyserver.storage.events import event_key
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -51,17 +50,3 @@ def stop_awaiting(tx: WriteTransaction, room: int, event_id: str) -> None:
 def has_missing_parents(tx: ReadTransaction, room: int) -> bool:
     """Whether the room has history that is not here."""
     return bool(tx.value("SELECT EXISTS (SELECT 1 FROM missing_parents WHERE room = ?)", (room,)))
-
-
-def missing_parents(tx: ReadTransaction, room: int, version: RoomVersion, limit: int) -> list[str]:
-    """The IDs of events that are missing here and that stored events follow: those of the newest children first.
-
-    Args:
-        limit: how many at most.
-    """
-    rows = tx.execute(
-        "SELECT parent, max(child) AS newest FROM missing_parents WHERE room = ? "
-        "GROUP BY parent ORDER BY newest DESC LIMIT ?",
-        (room, limit),
-    )
-    return [event_id_of_key(parent, version) for parent, _ in rows.fetchall()]

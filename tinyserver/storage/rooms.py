@@ -113,11 +113,6 @@ def set_counts(tx: WriteTransaction, nid: int, joined: int, invited: int) -> Non
     tx.execute("UPDATE rooms SET joined = ?, invited = ? WHERE nid = ?", (joined, invited, nid))
 
 
-def set_first_place(tx: WriteTransaction, nid: int, place: int) -> None:
-    """Note the place of the oldest event that was fetched from history."""
-    tx.execute("UPDATE rooms SET first_place = ? WHERE nid = ?", (place, nid))
-
-
 def state_at(tx: ReadTransaction, nid: int, position: int) -> int:
     """The root of what was the current state at a position of the one order; 0 (empty) before the room was known."""
     value = tx.value(

@@ -1,0 +1,92 @@
+"""Invites of other servers for users of this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tinyserver.federation.participation.invites import InboundInvites
+from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
+from tinyserver.protocol.event_hashes import add_content_hash, event_id_of, sign_event
+from tinyserver.protocol.room_versions import ROOM_VERSIONS
+from tinyserver.storage import accounts, events, memberships, names, rooms
+from tinyserver.storage.memberships import Membership
+
+from .world import Peer, World
+
+BOB = "@bob:tiny.test"
+NAME = {"type": "m.room.name", "state_key": "", "sender": "@a:b", "content": {"name": "Secret"}}
+UNSIGNED = ("hashes", "signatures")
+"""What is changed after the event has been signed."""
+
+
+@pytest_asyncio.fixture
+async def invites(world: World) -> InboundInvites:
+    await world.db.write(lambda tx: accounts.add(tx, BOB, None, created=0))
+    return InboundInvites(world.db, world.key_ring, "tiny.test", world.identity.key)
+
+
+def invite(peer: Peer, **changes: Any) -> tuple[str, dict[str, Any]]:
+    """(event ID, PDU) of an invite to a room of version 11."""
+    pdu = {
+        "type": "m.room.member",
+        "room_id": f"!room:{peer.name}",
+        "sender": f"@alice:{peer.name}",
+        "state_key": BOB,
+        "content": {"membership": "invite"},
+        "origin_server_ts": 1,
+        "depth": 5,
+        "prev_events": ["$p"],
+        "auth_events": ["$a"],
+        **changes,
+    }
+    signed = sign_event(add_content_hash(pdu), ROOM_VERSIONS["11"], peer.name, peer.key)
+    return event_id_of(signed, ROOM_VERSIONS["11"]), signed
+
+
+async def test_an_invite_is_kept_with_what_identifies_the_room(world: World, invites: InboundInvites) -> None:
+    peer = await world.peer()
+    event_id, pdu = invite(peer)
+    signed = await invites.receive(peer.name, pdu["room_id"], event_id, "11", pdu, [NAME, "junk"])
+    assert set(signed["signatures"]) == {peer.name, "tiny.test"}
+
+    def step(tx: Any) -> Any:
+        room, user = rooms.find(tx, pdu["room_id"]), names.find(tx, BOB)
+        assert room is not None
+        assert user is not None
+        return memberships.get(tx, room.nid, user), events.by_id(tx, event_id)
+
+    row, by_id = world.db.glance(step)
+    assert row.membership is Membership.INVITE
+    assert by_id is None  # the room's own copy comes with a join
+    kept = world.db.glance(lambda tx: events.get(tx, row.event))
+    assert kept.event.pdu["unsigned"] == {"invite_room_state": [NAME]}
+    await invites.receive(peer.name, pdu["room_id"], event_id, "11", pdu, [])
+    assert world.db.glance(step)[0] == row
+
+
+@pytest.mark.parametrize(
+    ("changes", "version", "error"),
+    [
+        ({}, "99", IncompatibleRoomVersion),
+        ({"state_key": "@nobody:tiny.test"}, "11", NotFound),
+        ({"state_key": "@bob:elsewhere.test"}, "11", InvalidParam),
+        ({"sender": "@alice:elsewhere.test"}, "11", InvalidParam),
+        ({"content": {"membership": "join"}}, "11", InvalidParam),
+        ({"hashes": {"sha256": "AAAA"}}, "11", InvalidParam),
+        ({"signatures": {}}, "11", Forbidden),
+    ],
+)
+async def test_what_is_refused(
+    world: World, invites: InboundInvites, changes: dict[str, Any], version: str, error: type[Exception]
+) -> None:
+    peer = await world.peer()
+    event_id, pdu = invite(peer, **{name: value for name, value in changes.items() if name not in UNSIGNED})
+    pdu |= {name: value for name, value in changes.items() if name in UNSIGNED}
+    if "hashes" in changes:
+        event_id = event_id_of(pdu, ROOM_VERSIONS["11"])
+    with pytest.raises(error):
+        await invites.receive(peer.name, pdu["room_id"], event_id, version, pdu, [])
+    assert world.db.glance(lambda tx: rooms.find(tx, pdu["room_id"])) is None
