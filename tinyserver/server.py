@@ -93,6 +93,7 @@ from tinyserver.encryption.to_device import ToDevice
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
 from tinyserver.federation.discovery import Discovery
+from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
@@ -191,6 +192,11 @@ class Server:
         self.sender = FederationSender(
             self.db, self.bell, self.federation_client, self.destinations, self.clock, config.server_name
         )
+        exchange = EphemeralExchange(
+            self.db, self.bell, self.acls, self.typing, self.receipts, self.sender, config.server_name
+        )
+        self.transactions.handle("m.typing", exchange.take_typing)
+        self.transactions.handle("m.receipt", exchange.take_receipts)
 
     def _build_federation(self, config: Config) -> None:
         """Other machines: how they are reached, and which servers they are. What is heavy is loaded when it is used."""
@@ -359,7 +365,7 @@ class Server:
         """What is new for each device: the one engine, and what it asks besides what rooms store."""
         self.presence = Presence(self.db, self.bell, enabled=config.presence.enabled)
         self.typing = Typing(self.db, self.bell)
-        receipts = Receipts(self.db, self.clock)
+        receipts = self.receipts = Receipts(self.db, self.clock)
         unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
         sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, self.device_news)
         followers = Followers(self.bell)

@@ -19,6 +19,7 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.bell import Bell
 from tinyserver.config import Listener, RateLimits
+from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.protocol.errors import UnknownToken
@@ -29,7 +30,9 @@ from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.server_acls import ServerAcls
+from tinyserver.rooms.typing import Typing
 from tinyserver.storage import rooms
 from tinyserver.storage.stored_event import StoredEvent
 
@@ -58,8 +61,14 @@ class House:
         appender = Appender(US, NotificationMarks(PushRules(self.db)))
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
-        self.inbound = InboundTransactions(self.db, self.pipeline, ServerAcls())
+        acls = ServerAcls()
+        self.inbound = InboundTransactions(self.db, self.pipeline, acls)
         self.sender = self.new_sender()
+        self.typing = Typing(self.db, self.bell)
+        self.receipts = Receipts(self.db, world.clock)
+        exchange = EphemeralExchange(self.db, self.bell, acls, self.typing, self.receipts, self.sender, US)
+        self.inbound.handle("m.typing", exchange.take_typing)
+        self.inbound.handle("m.receipt", exchange.take_receipts)
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         router = Router()
         router.add(TransactionsApi(self.inbound))
@@ -124,6 +133,7 @@ async def open_house(world: World) -> AsyncIterator[House]:
     finally:
         await house.inbound.close()
         await house.sender.close()
+        house.typing.close()
         await house.http.aclose()
         house.listener.stop_accepting()
         await house.listener.finish(5)

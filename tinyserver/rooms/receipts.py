@@ -8,6 +8,7 @@ spec: client-server-api#receipts, client-server-api#read-and-unread-markers
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from tinyserver.clock import Clock
 from tinyserver.protocol.errors import InvalidParam, NotFound
 from tinyserver.protocol.relations import relation_of
 from tinyserver.rooms.access import room_of_member
-from tinyserver.storage import account_data, events, receipts
+from tinyserver.storage import account_data, events, receipts, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.receipts import MAIN, UNTHREADED, Receipt, ReceiptKind
 from tinyserver.storage.rooms import RoomRow
@@ -44,6 +45,17 @@ class ReadMarkers:
     fully_read: str | None = None
     read: str | None = None
     read_private: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReceipt:
+    """A public receipt of a user of another server (`user`: nid), who is in the room; `ts` in ms since 1970."""
+
+    user: int
+    user_id: str
+    event_id: str
+    thread_id: str | None
+    ts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,19 @@ class Receipts:
         ]
         await self._move(requester, room_id, wanted, UNTHREADED)
 
+    async def receive(self, room_nid: int, receipts_of_others: Sequence[RemoteReceipt]) -> None:
+        """Move receipts of users of other servers, as far as they lead forward to events that are here."""
+
+        def step(tx: WriteTransaction) -> None:
+            room = rooms.get(tx, room_nid)
+            for each in receipts_of_others:
+                wanted = [(ReceiptKind.READ, each.event_id)]
+                with contextlib.suppress(NotFound, InvalidParam):  # an event, or a thread, that is not known here
+                    for move in _moves(tx, room, each.user, wanted, each.thread_id or UNTHREADED):
+                        self._put(tx, room, each.user, each.user_id, ReceiptKind.READ, move, each.ts)
+
+        await self._db.write(step, patience=_PATIENCE)
+
     def visible_since(self, tx: ReadTransaction, room: int, reader: int, since: int, until: int) -> Sequence[Receipt]:
         """Receipts that moved after a position, up to another, without the private ones of others than the reader.
 
@@ -151,12 +176,15 @@ class Receipts:
             content = orjson.dumps({"event_id": move.event.event_id})
             account_data.put(tx, user, room.room_id, FULLY_READ, content)
             return
+        self._put(tx, room, user, requester.user_id, move.kind, move, now)
+
+    def _put(
+        self, tx: WriteTransaction, room: RoomRow, user: int, user_id: str, kind: ReceiptKind, move: _Move, ts: int
+    ) -> None:
         position = receipts.put(
-            tx, room=room.nid, user=user, kind=move.kind, thread=move.thread, event=move.event.nid, ts=now
+            tx, room=room.nid, user=user, kind=kind, thread=move.thread, event=move.event.nid, ts=ts
         )
-        receipt = Receipt(
-            room.nid, user, requester.user_id, move.kind, move.thread or None, move.event.event_id, now, position
-        )
+        receipt = Receipt(room.nid, user, user_id, kind, move.thread or None, move.event.event_id, ts, position)
         tx.on_commit(lambda: self._recent.add(receipt))
 
 
