@@ -69,6 +69,7 @@ from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
 from tinyserver.api.federation.queries import QueriesApi
+from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.federation.transactions import TransactionsApi
 from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
@@ -108,6 +109,7 @@ from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
+from tinyserver.federation.serving.spaces import ServedSpaces
 from tinyserver.federation.serving.state import RoomStates
 from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
@@ -346,6 +348,7 @@ class Server:
         handshakes = Handshakes(self.db, self.pipeline, self.key_ring, states, name, self.signing_key)
         self.router.add(JoinsApi(Templates(self.db, self.clock, name), handshakes, name))
         self.router.add(ServedEventsApi(ServedHistory(self.db), states, name, self.clock))
+        self.router.add(SpacesApi(ServedSpaces(self.db)))
         self.router.add(QueriesApi(self.aliases, self.profiles, self.public_rooms, name))
 
     def _build_encryption(self, config: Config) -> None:

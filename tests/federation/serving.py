@@ -19,6 +19,7 @@ from tinyserver.api.federation.authentication import SignedRequests
 from tinyserver.api.federation.events import EventsApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.queries import QueriesApi
+from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.listeners import HttpListener
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
@@ -27,6 +28,7 @@ from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
+from tinyserver.federation.serving.spaces import ServedSpaces
 from tinyserver.federation.serving.state import RoomStates
 from tinyserver.federation.serving.templates import Templates
 from tinyserver.protocol.errors import UnknownToken
@@ -75,6 +77,7 @@ class Site:
         router = Router()
         router.add(JoinsApi(Templates(self.db, world.clock, US), handshakes, US))
         router.add(EventsApi(ServedHistory(self.db), states, US, world.clock))
+        router.add(SpacesApi(ServedSpaces(self.db)))
         router.add(QueriesApi(self.aliases, self.profiles, self.directory, US))
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         signed = SignedRequests(US, world.key_ring, world.destinations, limiter)

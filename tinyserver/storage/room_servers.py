@@ -14,9 +14,17 @@ _SERVER = "substr(name, instr(name, ':') + 1)"
 
 def is_in_room(tx: ReadTransaction, room: int, server_name: str) -> bool:
     """Whether a user of the server is in the room now."""
+    return _has(tx, room, server_name, Membership.JOIN)
+
+
+def is_invited(tx: ReadTransaction, room: int, server_name: str) -> bool:
+    """Whether a user of the server is invited to the room now."""
+    return _has(tx, room, server_name, Membership.INVITE)
+
+
+def _has(tx: ReadTransaction, room: int, server_name: str, kind: Membership) -> bool:
     found = tx.value(
-        f"SELECT EXISTS (SELECT 1 {_MEMBERS} AND membership = ? AND {_SERVER} = ?)",
-        (room, int(Membership.JOIN), server_name),
+        f"SELECT EXISTS (SELECT 1 {_MEMBERS} AND membership = ? AND {_SERVER} = ?)", (room, int(kind), server_name)
     )
     return bool(found)
 
