@@ -109,7 +109,7 @@ def test_a_pdu_with_junk_in_one_place_is_accepted_or_refused(version: RoomVersio
         ("prev_events", [1]),
         ("prev_events", ["not an event ID"]),
         ("prev_events", [["$a:b"]]),
-        ("prev_events", [["$a:b", {}]]),
+        ("prev_events", [["$a:b", {"sha256": 1}]]),
         ("auth_events", MISSING),
         ("auth_events", [None]),
         ("auth_events", ["$" + "a" * 255]),

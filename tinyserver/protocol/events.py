@@ -33,6 +33,12 @@ class _Hashes(msgspec.Struct):
     sha256: str
 
 
+class _ReferenceHashes(msgspec.Struct):
+    """Real events of room versions 1 and 2 also refer to others without any hash."""
+
+    sha256: str = ""
+
+
 class _PduFields(msgspec.Struct):
     """The types of a PDU's fields, as far as they are the same in all room versions."""
 
@@ -59,8 +65,8 @@ class _PduWithHashes(_PduFields, kw_only=True):
     """Room versions 1 and 2."""
 
     event_id: _EventIdField
-    prev_events: Annotated[list[tuple[_EventIdField, _Hashes]], Meta(max_length=MAX_PREV_EVENTS)]
-    auth_events: Annotated[list[tuple[_EventIdField, _Hashes]], Meta(max_length=MAX_AUTH_EVENTS)]
+    prev_events: Annotated[list[tuple[_EventIdField, _ReferenceHashes]], Meta(max_length=MAX_PREV_EVENTS)]
+    auth_events: Annotated[list[tuple[_EventIdField, _ReferenceHashes]], Meta(max_length=MAX_AUTH_EVENTS)]
 
 
 class Event:
