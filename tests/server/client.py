@@ -47,7 +47,7 @@ class Client:
         self.refresh_token: str | None = None
         self.since: str | None = None
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        # Not verifying anything on the loopback spares every client the 27 ms that reading the system's authorities takes.
+        # Not verifying anything on the loopback spares every client 27 ms of reading the system's authorities.
         self.http = httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False, verify=False)
 
     async def __aenter__(self) -> Client:

@@ -33,7 +33,8 @@ from .conftest import NewUser
 from .harness import TinyServer
 from .junk import FILTER, Junk, Request, World
 
-SERVER_CONFIG = {"registration": {"allow_guests": True}}
+# Without federation: junk that names other servers must not send this one out to look for them.
+SERVER_CONFIG = {"registration": {"allow_guests": True}, "federation": {"enabled": False}}
 PER_ROUTE = int(os.environ.get("TINYSERVER_JUNK_EXAMPLES", "40"))
 EXAMPLES = settings(
     max_examples=PER_ROUTE,

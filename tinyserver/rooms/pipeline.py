@@ -24,7 +24,7 @@ from tinyserver.clock import Clock
 from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth, check_auth_events
 from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.canonical_json import CanonicalJsonError
-from tinyserver.protocol.errors import BadJson, NotFound
+from tinyserver.protocol.errors import BadJson, NotFound, RoomInUse
 from tinyserver.protocol.event_hashes import check_content_hash
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.redaction import redact
@@ -133,7 +133,10 @@ class EventPipeline:
         Raises:
             BadJson, TooLarge: the content cannot be stored as an event.
             AuthError: the create event breaks the room version's rules.
+            RoomInUse: there is a room with that ID.
         """
+        if room_id is not None and rooms.find(tx, room_id) is not None:
+            raise RoomInUse(f"There is a room with the ID {room_id} already")
         event = self._make(draft, version, room_id, (), ())
         while rooms.find(tx, event.room_id) is not None:
             # Two rooms of one creator that are alike to the millisecond would be one room.

@@ -156,6 +156,8 @@ class Database:
         Raises:
             StorageFull, StorageReadOnly: nothing was stored.
         """
+        if self._thread is None:  # before the start, or after the end: nobody would ever carry it out
+            raise StorageError("the database is not open for writing")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._jobs.put(_Job(step, future, monotonic() + patience if patience else 0.0))
