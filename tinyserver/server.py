@@ -56,6 +56,8 @@ from tinyserver.api.client.push_rules import PushRulesApi
 from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.relations import RelationsApi
+from tinyserver.api.client.rendezvous import UNSTABLE_FEATURES as RENDEZVOUS
+from tinyserver.api.client.rendezvous import EtaggedRendezvousApi, RendezvousApi
 from tinyserver.api.client.reports import ReadReportsApi, ReportsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
@@ -73,6 +75,7 @@ from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.federation.transactions import TransactionsApi
 from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
+from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router, Surface
 from tinyserver.api.well_known import WellKnownApi
@@ -115,6 +118,7 @@ from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
+from tinyserver.oauth.rendezvous import Mailboxes
 from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.dns import Resolver
 from tinyserver.outgoing.http import HttpClient
@@ -180,13 +184,14 @@ class Server:
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features=DEHYDRATED_DEVICES))
+        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS}))
 
         self.router.add(WellKnownApi(config))
 
         self._build_federation(config)
         self._build_rooms(config)
         self._build_accounts(config)
+        self._build_oauth(config)
         if config.federation.enabled:
             self._build_serving(config)
         self._build_encryption(config)
@@ -340,6 +345,12 @@ class Server:
         self.router.add(UserInfoApi(openid_tokens))
         capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
         self.router.add(CapabilitiesApi(capabilities))
+
+    def _build_oauth(self, config: Config) -> None:
+        """Signing in with a web browser, and by QR code."""
+        public_url = PublicUrl(config.public_url)
+        self.router.add(EtaggedRendezvousApi(Mailboxes(time.monotonic, self.clock.now_ms), public_url))
+        self.router.add(RendezvousApi(Mailboxes(time.monotonic, self.clock.now_ms)))
 
     def _build_serving(self, config: Config) -> None:
         """What other servers get of the rooms that this one is in, and of its users."""

@@ -1,0 +1,29 @@
+"""The URL at which clients reach this server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tinyserver.api.calls import Call
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+
+
+class PublicUrl:
+    """``public_url`` as configured. Without it, the URL by which the client came: at home that is all there is.
+
+    :param configured: the setting; empty where there is none.
+    """
+
+    def __init__(self, configured: str) -> None:
+        self._configured = configured.rstrip("/")
+
+    def of(self, call: Call[Any, Any]) -> str:
+        """The URL without a slash at its end."""
+        if self._configured:
+            return self._configured
+        host = call.headers.get("host", "")
+        # Whoever lies about these is told the lie back, and nobody else: no such answer may be cached.
+        secure = call.scope.get("scheme") == "https" or call.headers.get("x-forwarded-proto", "").lower() == "https"
+        return f"{'https' if secure else 'http'}://{host if _HOST.fullmatch(host) else 'localhost'}"
