@@ -98,6 +98,7 @@ from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
 from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.ephemeral import EphemeralExchange
+from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
@@ -249,7 +250,8 @@ class Server:
         )
         self.acls = ServerAcls()
         withdrawals = Withdrawals(self.db, self.key_ring)
-        self.transactions = InboundTransactions(self.db, self.pipeline, self.acls, withdrawals)
+        self.inbox = Inbox(self.db, self.pipeline, self.clock)
+        self.transactions = InboundTransactions(self.db, self.inbox, self.acls, withdrawals)
         if config.federation.enabled:
             self.router.add(TransactionsApi(self.transactions))
         self.queries = RemoteQueries(self.federation_client, time.monotonic) if federates else None
@@ -417,6 +419,7 @@ class Server:
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
             self.sender.start()
+            self.inbox.start()
         await self.management.resume_departures()
 
     async def drain(self) -> None:
@@ -426,6 +429,7 @@ class Server:
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
         await self.transactions.close()
+        await self.inbox.close()
         await self.sender.close()
         self.typing.close()
         self.presence.close()

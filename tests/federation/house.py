@@ -20,13 +20,15 @@ from tinyserver.api.routing import Router
 from tinyserver.bell import Bell
 from tinyserver.config import Listener, RateLimits
 from tinyserver.federation.ephemeral import EphemeralExchange
+from tinyserver.federation.inbox import Inbox
+from tinyserver.federation.participation.missing_events import MissingEventsFetcher
+from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.protocol.errors import UnknownToken
 from tinyserver.protocol.request_auth import authorization
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
-from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import EventPipeline
@@ -55,14 +57,16 @@ class House:
         self.world = world
         self.db = world.db
         key = world.identity.key
-        alone = Alone(US, key)
         self.bell = Bell(self.db.position, tag="test")
         self.db.on_commit = self.bell.ring
         appender = Appender(US, NotificationMarks(PushRules(self.db)))
-        self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
+        states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent)
+        missing = MissingEventsFetcher(self.db, world.client, world.key_ring, states)
+        self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         acls = ServerAcls()
-        self.inbound = InboundTransactions(self.db, self.pipeline, acls)
+        self.inbox = Inbox(self.db, self.pipeline, world.clock)
+        self.inbound = InboundTransactions(self.db, self.inbox, acls)
         self.sender = self.new_sender()
         self.typing = Typing(self.db, self.bell)
         self.receipts = Receipts(self.db, world.clock)
@@ -132,6 +136,7 @@ async def open_house(world: World) -> AsyncIterator[House]:
         yield house
     finally:
         await house.inbound.close()
+        await house.inbox.close()
         await house.sender.close()
         house.typing.close()
         await house.http.aclose()

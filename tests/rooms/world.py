@@ -13,7 +13,7 @@ from tinyserver.protocol.auth_rules import auth_keys_for
 from tinyserver.protocol.event_hashes import event_id_of, required_signers, verify_event_signature
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
-from tinyserver.protocol.signing import SigningKey
+from tinyserver.protocol.signing import SignatureError, SigningKey
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
@@ -37,6 +37,16 @@ class KnownKeys:
         for server in required_signers(pdu, version):
             key = self._keys[server]
             verify_event_signature(pdu, version, server, key.key_id, key.verify_key_base64)
+
+    async def check_many(self, pdus: Sequence[Mapping[str, Any]], version: RoomVersion) -> list[SignatureError | None]:
+        outcomes: list[SignatureError | None] = []
+        for pdu in pdus:
+            try:
+                await self.check(pdu, version)
+                outcomes.append(None)
+            except SignatureError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
         """Nobody to ask."""

@@ -1,8 +1,8 @@
 """Transactions of other servers: events and ephemeral messages, taken in order and answered one by one.
 
-A transaction is answered when all of it has been dealt with, so nothing is lost that was acknowledged. Its server may
-send it again at any time: the same transaction is dealt with once while this process runs, and after a restart its
-events are recognised by their IDs.
+A transaction is answered when all of it is stored, so nothing is lost that was acknowledged. Its server may send it
+again at any time: the same transaction is dealt with once while this process runs, and after a restart its events are
+recognised by their IDs.
 
 Every room takes one event at a time, in the order in which they come; different rooms go on side by side. Whoever
 sends faster than that is told to wait: what waits here is bounded.
@@ -20,16 +20,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tinyserver.federation.inbox import PER_STEP, Inbox
 from tinyserver.protocol.canonical_json import CanonicalJsonError
 from tinyserver.protocol.errors import InvalidParam, LimitExceeded, MatrixError
 from tinyserver.protocol.event_hashes import event_id_of
+from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
-from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.storage import memberships, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.transaction import ReadTransaction
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +70,14 @@ class InboundTransactions:
 
     Args:
         db: where the rooms are.
-        pipeline: takes events.
+        inbox: takes events into rooms.
         acls: who may send to a room.
         withdrawals: takes what ends invites to rooms that nobody here is in.
     """
 
-    def __init__(
-        self, db: Database, pipeline: EventPipeline, acls: ServerAcls, withdrawals: Withdrawals | None = None
-    ) -> None:
+    def __init__(self, db: Database, inbox: Inbox, acls: ServerAcls, withdrawals: Withdrawals | None = None) -> None:
         self._db = db
-        self._pipeline = pipeline
+        self._inbox = inbox
         self._acls = acls
         self._withdrawals = withdrawals
         self._edu_handlers: dict[str, EduHandler] = {}
@@ -160,35 +160,52 @@ class InboundTransactions:
         self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]], results: dict[str, Any]
     ) -> None:
         async with self._rooms.turn(room_id):
-            for pdu in pdus:
-                room = self._db.glance(lambda tx: rooms.find(tx, room_id))
-                if room is None:
-                    return  # how the IDs of its events are made is unknown as well
-                event_id = _event_id(pdu, room.version)
-                error = await self._take_event(origin, room, pdu)
-                if event_id is not None:
-                    results[event_id] = {} if error is None else {"error": error}
-                if error is not None:
-                    log.debug("%s in %s from %s: %s", event_id, room_id, origin, error)
+            room = self._db.glance(lambda tx: rooms.find(tx, room_id))
+            if room is None:
+                return  # how the IDs of its events are made is unknown as well
+            checked: Sequence[Event | MatrixError | SignatureError] = ()
+            if self._db.glance(lambda tx: self._acls.allows(tx, room, origin) and _is_resident(tx, room)):
+                checked = await self._inbox.check(room, pdus)
+            for start in range(0, len(pdus), PER_STEP):
+                batch = pdus[start : start + PER_STEP]
+                errors = await self._take_batch(origin, room, batch, checked[start : start + PER_STEP])
+                for pdu, error in zip(batch, errors, strict=True):
+                    event_id = _event_id(pdu, room.version)
+                    if event_id is not None:
+                        results[event_id] = {} if error is None else {"error": error}
+                    if error is not None:
+                        log.debug("%s in %s from %s: %s", event_id, room_id, origin, error)
 
-    async def _take_event(self, origin: str, room: RoomRow, pdu: dict[str, Any]) -> str | None:
-        """Take one event; why it was not accepted, if so."""
+    async def _take_batch(
+        self,
+        origin: str,
+        room: RoomRow,
+        pdus: Sequence[dict[str, Any]],
+        checked: Sequence[Event | MatrixError | SignatureError],
+    ) -> list[str | None]:
+        """Take a few events; why each was not accepted, or None. What the room says of the server and of us is looked
+        at each time: earlier events may have changed it.
+
+        Args:
+            checked: what the checks made of them; empty if they were spared.
+        """
         if not self._db.glance(lambda tx: self._acls.allows(tx, room, origin)):
-            return "The access control list of this room bans the server that sent the event."
+            return ["The access control list of this room bans the server that sent the event."] * len(pdus)
+        if not self._db.glance(lambda tx: _is_resident(tx, room)):
+            return [await self._take_withdrawal(room, pdu) for pdu in pdus]
+        checked = checked or await self._inbox.check(room, pdus)
+        good = [event for event in checked if isinstance(event, Event)]
+        outcomes = iter(await self._inbox.take(origin, room, good))
+        return [next(outcomes) if isinstance(each, Event) else _reason(each) for each in checked]
+
+    async def _take_withdrawal(self, room: RoomRow, pdu: dict[str, Any]) -> str | None:
+        if self._withdrawals is None:
+            return "Nobody on this server is in this room."
         try:
-            if not self._db.glance(lambda tx: memberships.any_local_member(tx, room.nid)):
-                if self._withdrawals is None:
-                    return "Nobody on this server is in this room."
-                await self._withdrawals.take(room, pdu)
-                return None
-            received = await self._pipeline.receive(origin, room.room_id, pdu)
-        except MatrixError as error:
-            return error.message
-        except SignatureError as error:
-            return f"The event is not signed as it must be: {error}"
-        except MissingAncestors as error:
-            return f"The event cannot be placed: {error}"
-        return received.reason if received.outcome is Outcome.REJECTED else None
+            await self._withdrawals.take(room, pdu)
+        except (MatrixError, SignatureError) as error:
+            return _reason(error)
+        return None
 
     # -- ephemeral messages ----------------------------------------------------------------------
 
@@ -234,6 +251,14 @@ class _Turns:
 def _failed(task: asyncio.Task[dict[str, Any]]) -> bool:
     """Whether there is no answer, and never will be."""
     return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _is_resident(tx: ReadTransaction, room: RoomRow) -> bool:
+    return memberships.any_local_member(tx, room.nid)
+
+
+def _reason(error: MatrixError | SignatureError) -> str:
+    return error.message if isinstance(error, MatrixError) else f"The event is not signed as it must be: {error}"
 
 
 def _event_id(pdu: Mapping[str, Any], version: RoomVersion) -> str | None:

@@ -36,6 +36,17 @@ class Alone:
                 raise SignatureError(f"federation is off: the key of {server} cannot be fetched")
             verify_event_signature(pdu, version, server, self._key.key_id, self._key.verify_key_base64)
 
+    async def check_many(self, pdus: Sequence[Mapping[str, Any]], version: RoomVersion) -> list[SignatureError | None]:
+        """What `check` raises for each of many events, or None."""
+        outcomes: list[SignatureError | None] = []
+        for pdu in pdus:
+            try:
+                await self.check(pdu, version)
+                outcomes.append(None)
+            except SignatureError as error:
+                outcomes.append(error)
+        return outcomes
+
     async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
         """There is nobody to ask: what is missing stays missing."""
         return ()

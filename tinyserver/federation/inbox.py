@@ -1,0 +1,183 @@
+"""Checked events of other servers on their way into rooms.
+
+Events are admitted in order, several by one commit. One that refers to what is not here is kept on disk by that same
+commit, so that its server need not wait for the answer and nothing is lost by a crash; what it lacks is then fetched,
+for a few rooms at a time. It is tried again when that comes by itself; else, with pauses, when something happens in its
+room, and after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from tinyserver.clock import Clock
+from tinyserver.protocol.errors import MatrixError
+from tinyserver.protocol.events import Event
+from tinyserver.protocol.identifiers import domain_of
+from tinyserver.protocol.signing import SignatureError
+from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome, Received
+from tinyserver.storage import rooms, waiting_events
+from tinyserver.storage.database import Database
+from tinyserver.storage.errors import StorageError
+from tinyserver.storage.rooms import RoomRow
+from tinyserver.storage.transaction import WriteTransaction
+from tinyserver.storage.waiting_events import WaitingEvent
+
+log = logging.getLogger(__name__)
+
+PER_STEP = 10
+"""Events in one step of the writer: who writes in another room waits for that long."""
+STEPS_AT_ONCE = 3
+"""So many rooms' steps are with the writer at a time."""
+ROOMS_AT_ONCE = 5
+"""For so many rooms missing events are fetched at a time."""
+MAX_IN_ROOM = 200
+MAX_IN_ALL = 5000
+MAX_TRIES = 8
+FIRST_PAUSE_MS = 30_000
+"""After the first try in vain; twice that after the next."""
+
+
+class Inbox:
+    """Takes events into the rooms that this server is in. Lives on the event loop.
+
+    Args:
+        db: where rooms are stored.
+        pipeline: admits events.
+        clock: when what waits is tried again.
+    """
+
+    def __init__(self, db: Database, pipeline: EventPipeline, clock: Clock) -> None:
+        self._db = db
+        self._pipeline = pipeline
+        self._clock = clock
+        self._writes = asyncio.Semaphore(STEPS_AT_ONCE)
+        self._fetches = asyncio.Semaphore(ROOMS_AT_ONCE)
+        self._work: dict[int, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Go on with what waited when the server stopped."""
+        for room in self._db.glance(waiting_events.rooms):
+            self._work_on(room)
+
+    async def close(self) -> None:
+        """Stop fetching; what waits is on disk."""
+        working = list(self._work.values())
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+
+    async def check(self, room: RoomRow, pdus: Sequence[Any]) -> list[Event | MatrixError | SignatureError]:
+        """Check what needs no knowledge of the room: for each PDU the event, or what is wrong with it."""
+        return await self._pipeline.check_many(room, pdus)
+
+    async def take(self, origin: str, room: RoomRow, events: Sequence[Event]) -> list[str | None]:
+        """Admit events in the order given.
+
+        Args:
+            origin: the server that sent them.
+            events: at most `PER_STEP` events of the room whose format, signatures and hashes have been checked.
+
+        Returns:
+            For each why it was not accepted, or None: it is stored, as part of the room or to wait for others.
+        """
+        async with self._writes:
+            try:
+                outcomes, waiting = await self._db.write(lambda tx: self._admit(tx, origin, room.nid, events))
+            except (StorageError, asyncio.CancelledError):
+                raise
+            except Exception:
+                if len(events) == 1:  # a bug of ours; the server's other events must not be held up by it
+                    log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
+                    return ["This server cannot handle the event."]
+                outcomes, waiting = None, False
+        if outcomes is None:
+            return [outcome for event in events for outcome in await self.take(origin, room, [event])]
+        if waiting:
+            self._work_on(room.nid)
+        return outcomes
+
+    def _admit(
+        self, tx: WriteTransaction, origin: str, room: int, events: Sequence[Event]
+    ) -> tuple[list[str | None], bool]:
+        """What `take` returns, and whether anything waits in the room now."""
+        outcomes: list[str | None] = []
+        for event in events:
+            try:
+                outcomes.append(_refusal(self._pipeline.admit(tx, room, event)))
+            except MissingAncestors as missing:
+                outcomes.append(self._put_aside(tx, origin, room, event, missing.event_ids[0]))
+        waiting = waiting_events.any_in(tx, room)
+        if waiting:
+            waiting_events.release(tx, room)
+        return outcomes, waiting
+
+    @staticmethod
+    def _put_aside(tx: WriteTransaction, origin: str, room: int, event: Event, lacks: str) -> str | None:
+        if waiting_events.is_waiting(tx, room, event.event_id):
+            return None
+        if waiting_events.count(tx, room) >= MAX_IN_ROOM or waiting_events.total(tx, MAX_IN_ALL) >= MAX_IN_ALL:
+            # It will be fetched as an ancestor of a later one.
+            return "Too many events wait for missing ones already."
+        waiting_events.put(tx, room, event, origin, lacks)
+        return None
+
+    # -- what waits ------------------------------------------------------------------------------
+
+    def _work_on(self, room: int) -> None:
+        if room not in self._work:
+            self._work[room] = asyncio.ensure_future(self._work_through(room))
+
+    async def _work_through(self, room_nid: int) -> None:
+        """Try every event of a room that waits, once, the oldest first."""
+        tried: set[int] = set()
+        try:
+            async with self._fetches:
+                room = self._db.glance(lambda tx: rooms.get(tx, room_nid))
+                while (waiting := self._next(room, tried)) is not None:
+                    tried.add(waiting.nid)
+                    await self._try(room, waiting)
+        except StorageError as error:
+            log.warning("events that wait in %s are left for later: %s", room_nid, error)
+        finally:
+            del self._work[room_nid]
+
+    def _next(self, room: RoomRow, tried: set[int]) -> WaitingEvent | None:
+        now = self._clock.now_ms()
+        return self._db.glance(lambda tx: waiting_events.first_due(tx, room.nid, room.version, now, tried))
+
+    async def _try(self, room: RoomRow, waiting: WaitingEvent) -> None:
+        lacks = None
+        for server in dict.fromkeys((waiting.origin, domain_of(waiting.event.sender))):
+            try:
+                received = await self._pipeline.complete(server, room, waiting.event)
+            except MissingAncestors as missing:
+                lacks = missing.event_ids[0]
+                continue
+            except StorageError:
+                raise
+            except Exception:
+                log.exception("completing the event %s of %s failed", waiting.event.event_id, room.room_id)
+                break
+            log.debug("%s in %s: %s", waiting.event.event_id, room.room_id, _refusal(received) or "taken")
+            await self._db.write(lambda tx: _end(tx, room.nid, waiting.nid))
+            return
+        if waiting.tries + 1 >= MAX_TRIES:
+            log.info("%s in %s is given up: nobody has what it follows", waiting.event.event_id, room.room_id)
+            await self._db.write(lambda tx: waiting_events.remove(tx, waiting.nid))
+            return
+        due = self._clock.now_ms() + (FIRST_PAUSE_MS << waiting.tries)
+        await self._db.write(lambda tx: waiting_events.tried(tx, waiting.nid, lacks, due))
+
+
+def _end(tx: WriteTransaction, room: int, nid: int) -> None:
+    """An event waits no longer; others may have waited for it, or for what came with it."""
+    waiting_events.remove(tx, nid)
+    waiting_events.release(tx, room)
+
+
+def _refusal(received: Received) -> str | None:
+    return received.reason if received.outcome is Outcome.REJECTED else None
