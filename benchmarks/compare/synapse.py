@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
 import sys
 from pathlib import Path
@@ -49,14 +51,16 @@ class Synapse(Server):
 
     @staticmethod
     async def install(work_dir: Path) -> Path:
-        """Make the virtual environment if it is not there yet; its path."""
+        """Make the virtual environment if it is not there yet; its path. Whoever else asks meanwhile waits."""
         environment = work_dir / f"venv-matrix-synapse-{SYNAPSE_VERSION}"
         complete = environment / "complete"
-        if not complete.exists():
-            await run_command(sys.executable, "-m", "venv", "--clear", str(environment), cwd=work_dir, timeout=120)
-            pip = (str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--prefer-binary")
-            await run_command(*pip, f"matrix-synapse=={SYNAPSE_VERSION}", cwd=work_dir, timeout=600)
-            complete.touch()
+        with (work_dir / "installing").open("w") as turn:
+            await asyncio.to_thread(fcntl.flock, turn, fcntl.LOCK_EX)
+            if not complete.exists():
+                await run_command(sys.executable, "-m", "venv", "--clear", str(environment), cwd=work_dir, timeout=120)
+                pip = (str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--prefer-binary")
+                await run_command(*pip, f"matrix-synapse=={SYNAPSE_VERSION}", cwd=work_dir, timeout=600)
+                complete.touch()
         return environment
 
     async def configure(self) -> None:
