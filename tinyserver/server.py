@@ -73,6 +73,7 @@ from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
 from tinyserver.api.federation.queries import QueriesApi
 from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.federation.transactions import TransactionsApi
+from tinyserver.api.federation.user_keys import UserKeysApi
 from tinyserver.api.federation.version import VersionApi
 from tinyserver.api.login_attempts import LimitedLoginAttempts
 from tinyserver.api.public_url import PublicUrl
@@ -96,6 +97,7 @@ from tinyserver.encryption.removed_devices import RemovedDevices
 from tinyserver.encryption.to_device import ToDevice
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
+from tinyserver.federation.device_messages import OutgoingDeviceMessages, ReceivedDeviceMessages
 from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
@@ -369,7 +371,12 @@ class Server:
         others = NobodyElse()
         self.device_keys = DeviceKeys(self.db, others, config.server_name)
         self.device_news = DeviceNewsReader(self.db, self.bell)
-        self.to_device = ToDevice(self.db, others, config.server_name)
+        elsewhere = OutgoingDeviceMessages() if config.federation.enabled else others
+        self.to_device = ToDevice(self.db, elsewhere, config.server_name)
+        if config.federation.enabled:
+            self.router.add(UserKeysApi(self.device_keys, config.server_name))
+            received = ReceivedDeviceMessages(self.db, self.to_device)
+            self.transactions.handle("m.direct_to_device", received.take)
         cross_signing = CrossSigning(self.db, self.uia, self.passwords, others, config.server_name)
         self.router.add(KeysApi(self.device_keys, self.device_news, self.bell))
         self.router.add(CrossSigningApi(cross_signing))

@@ -100,7 +100,7 @@ class Script:
         elif kind == "message" and MAKER in members:
             await self.home.message(room, MAKER, "hello")
         elif kind == "keys":
-            await self.home.db.write(lambda tx: device_lists.note_change(tx, names.intern(tx, user)))
+            await self.home.db.write(lambda tx: device_lists.note_news(tx, names.intern(tx, user)))
             self.model.keys[user] += 1
         elif kind in ("sync", "lost sync"):
             await self.sync(user, lose=kind == "lost sync")
@@ -185,7 +185,7 @@ async def test_a_change_while_the_answer_is_made_is_told_next_time(tmp_path: Pat
         bob = await home.device(BOB)
         maker = home.world.nid(MAKER)
         start = home.bell.position
-        await home.db.write(lambda tx: device_lists.note_change(tx, maker))
+        await home.db.write(lambda tx: device_lists.note_news(tx, maker))
         until = home.bell.position
         await home.member(room, MAKER, "leave")
 
@@ -195,7 +195,7 @@ async def test_a_change_while_the_answer_is_made_is_told_next_time(tmp_path: Pat
             )
 
         assert changes(start, until, {room}) == device_list_changes.ListChanges(changed=frozenset({maker}))
-        await home.db.write(lambda tx: device_lists.note_change(tx, maker))
+        await home.db.write(lambda tx: device_lists.note_news(tx, maker))
         assert changes(start, until, {room}).left == frozenset()
         assert changes(until, home.bell.position, {room}).left == {maker}
         await home.member(room, MAKER, "join")

@@ -159,7 +159,7 @@ def use_everything(tx: Any, people: People) -> None:
     cross_signing.sign(tx, alice, UserSignature(bob, "k", "s", "x"))
     cross_signing.signatures_of(tx, alice)
     cross_signing.signed_between(tx, alice, 0, 10)
-    device_lists.note_change(tx, alice)
+    device_lists.note_news(tx, alice)
     device_lists.changed_between(tx, 0, 10)
     device_lists.rooms_changed_after(tx, [1, 2], 0)
     device_lists.members_among(tx, [1, 2], [alice, bob])

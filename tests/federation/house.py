@@ -19,6 +19,9 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.bell import Bell
 from tinyserver.config import Listener, RateLimits
+from tinyserver.encryption.removed_devices import RemovedDevices
+from tinyserver.encryption.to_device import QueueLimits, ToDevice
+from tinyserver.federation.device_messages import OutgoingDeviceMessages, ReceivedDeviceMessages
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
@@ -35,8 +38,10 @@ from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.typing import Typing
-from tinyserver.storage import rooms
+from tinyserver.storage import accounts, device_keys, device_lists, devices, names, rooms
+from tinyserver.storage.devices import Seen
 from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.storage.transaction import WriteTransaction
 
 from ..rooms.world import World as Rooms
 from .world import Peer, World
@@ -73,6 +78,9 @@ class House:
         exchange = EphemeralExchange(self.db, self.bell, acls, self.typing, self.receipts, self.sender, US)
         self.inbound.handle("m.typing", exchange.take_typing)
         self.inbound.handle("m.receipt", exchange.take_receipts)
+        limits = QueueLimits(messages=20)
+        self.to_device = ToDevice(self.db, OutgoingDeviceMessages(limits), US, limits)
+        self.inbound.handle("m.direct_to_device", ReceivedDeviceMessages(self.db, self.to_device).take)
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         router = Router()
         router.add(TransactionsApi(self.inbound))
@@ -110,6 +118,42 @@ class House:
     def stop_noting(self) -> None:
         """Let the sender forget what it has sent, as a crash does."""
         self.sender._save = lambda: None  # type: ignore[method-assign]
+
+    async def device(self, user_id: str = ALICE, device_id: str = "PHONE") -> Requester:
+        """A local user's device that has no keys yet."""
+
+        def step(tx: WriteTransaction) -> Requester:
+            user = names.intern(tx, user_id)
+            if accounts.get(tx, user) is None:
+                accounts.add(tx, user_id, None, 0)
+            device = devices.add(tx, user, device_id, None, Seen(0, "", ""))
+            return Requester(user_id, user, device_id, device)
+
+        return await self.db.write(step)
+
+    async def publish(self, device: Requester, version: int = 1) -> None:
+        """New keys of a device."""
+        assert device.device_nid is not None
+        assert device.device_id is not None
+        nid, device_id = device.device_nid, device.device_id
+        keys = json.dumps({"user_id": device.user_id, "device_id": device_id, "version": version}).encode()
+
+        def step(tx: WriteTransaction) -> None:
+            device_keys.put(tx, nid, keys)
+            device_lists.note_change(tx, device.user_nid, [device_id])
+
+        await self.db.write(step)
+
+    async def log_out(self, device: Requester) -> None:
+        """A device goes, with its keys."""
+        assert device.device_nid is not None
+        nid = device.device_nid
+
+        def step(tx: WriteTransaction) -> None:
+            RemovedDevices().devices_removed(tx, device.user_nid, [nid])
+            devices.remove(tx, nid)
+
+        await self.db.write(step)
 
     def room_id(self, room: int) -> str:
         return self.db.glance(lambda tx: rooms.room_id(tx, room))

@@ -20,12 +20,15 @@ from tinyserver.api.federation.events import EventsApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.queries import QueriesApi
 from tinyserver.api.federation.spaces import SpacesApi
+from tinyserver.api.federation.user_keys import UserKeysApi
 from tinyserver.api.listeners import HttpListener
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.config import Listener, RateLimits
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
+from tinyserver.encryption.device_keys import DeviceKeys
+from tinyserver.encryption.remote import NobodyElse
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
 from tinyserver.federation.serving.spaces import ServedSpaces
@@ -78,6 +81,8 @@ class Site:
         router.add(JoinsApi(Templates(self.db, world.clock, US), handshakes, US))
         router.add(EventsApi(ServedHistory(self.db), states, US, world.clock))
         router.add(SpacesApi(ServedSpaces(self.db)))
+        self.keys = DeviceKeys(self.db, NobodyElse(), US)
+        router.add(UserKeysApi(self.keys, US))
         router.add(QueriesApi(self.aliases, self.profiles, self.directory, US))
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         signed = SignedRequests(US, world.key_ring, world.destinations, limiter)

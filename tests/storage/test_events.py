@@ -271,6 +271,7 @@ MAY_SCAN = (
     "FROM users WHERE guest = 0",
     "outgoing_cursors",
     "FROM outgoing_events GROUP BY room",
+    "FROM outgoing_message_queues WHERE messages > 0",
     "state_trie_collection",
     "FROM state_trie_fresh",
 )

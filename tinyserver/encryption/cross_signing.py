@@ -30,6 +30,7 @@ from tinyserver.protocol.errors import Forbidden, InvalidSignature, MatrixError,
 from tinyserver.storage import cross_signing, device_keys, device_lists, devices, names
 from tinyserver.storage.cross_signing import Usage, UserSignature
 from tinyserver.storage.database import Database
+from tinyserver.storage.device_list_log import SIGNING_KEYS
 from tinyserver.storage.transaction import WriteTransaction
 
 REMOTE_TIMEOUT = 10.0
@@ -161,7 +162,7 @@ def _store_keys(
     if Usage.USER_SIGNING in new or Usage.USER_SIGNING not in cross_signing.of_user(tx, user):
         cross_signing.remove_signatures_by(tx, user)
     if new:
-        device_lists.note_change(tx, user)
+        device_lists.note_change(tx, user, [SIGNING_KEYS])
 
 
 def _remove_unless_signed(
@@ -184,7 +185,8 @@ class _Signer:
             usage: stored_cross_signing_key(usage, stored)
             for usage, stored in cross_signing.of_user(tx, self._user).items()
         }
-        self._has_changed = False
+        self._changed: list[str] = []
+        """Devices whose keys got signatures, or `SIGNING_KEYS`."""
 
     def take_own(self, key_id: str, value: Mapping[str, Any]) -> None:
         """Signatures on the signer's own device or master key. Raises NotFound, InvalidSignature, BadJson."""
@@ -194,6 +196,7 @@ class _Signer:
             if merged is not None:
                 cross_signing.put(self._tx, self._user, Usage.MASTER, encode_key(merged))
                 self._keys[Usage.MASTER] = CrossSigningKey(Usage.MASTER, master.public_key, merged)
+                self._changed.append(SIGNING_KEYS)
             return
         device = devices.find(self._tx, self._user, key_id)
         stored = None if device is None else device_keys.get(self._tx, device.nid)
@@ -202,6 +205,7 @@ class _Signer:
         merged = self._merged(orjson.loads(stored), value, self._signature_with(Usage.SELF_SIGNING, value))
         if merged is not None:
             device_keys.put(self._tx, device.nid, encode_key(merged))
+            self._changed.append(key_id)
 
     def take_of_other(
         self, user_id: str, key_id: str, value: Mapping[str, Any], remote_key: Mapping[str, Any] | None
@@ -225,8 +229,8 @@ class _Signer:
 
     def finish(self) -> None:
         """Tell others if anything has changed that they can see."""
-        if self._has_changed:
-            device_lists.note_change(self._tx, self._user)
+        if self._changed:
+            device_lists.note_change(self._tx, self._user, self._changed)
 
     def _merged(
         self, known: dict[str, Any], value: Mapping[str, Any], signatures: Mapping[str, str]
@@ -237,7 +241,6 @@ class _Signer:
         merged = with_signatures_of(known, {"signatures": {self._user_id: {**signatures}}})
         if merged.get("signatures") == known.get("signatures"):
             return None
-        self._has_changed = True
         return merged
 
     def _signature_with(self, usage: Usage, value: Mapping[str, Any]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from tinyserver.encryption.key_objects import (
     stored_cross_signing_key,
     with_signatures_of,
 )
+from tinyserver.encryption.published import device_list
 from tinyserver.encryption.remote import RemoteDevices, RemoteKeys, ask_servers, by_server
 from tinyserver.protocol.errors import Forbidden, InvalidParam
 from tinyserver.storage import accounts, cross_signing, device_keys, device_lists, devices, names, one_time_keys
@@ -97,7 +98,7 @@ def _store_device_keys(tx: WriteTransaction, user: int, device: int, device_id: 
     encoded = encode_key(keys)
     if encoded != before:
         device_keys.put(tx, device, encoded)
-        device_lists.note_change(tx, user)
+        device_lists.note_change(tx, user, [device_id])
 
 
 def _store_one_time_keys(tx: WriteTransaction, device: int, keys: Sequence[PublicKey]) -> None:
@@ -205,6 +206,10 @@ class DeviceKeys:
             else:
                 await self._db.read(step)
         return answer
+
+    async def list_of_local_user(self, user_id: str) -> dict[str, Any] | None:
+        """All devices of a user with keys, as other servers get them; None: there is no such user here."""
+        return await self._db.read(lambda tx: device_list(tx, user_id))
 
     async def claim(
         self, wanted: Mapping[str, Mapping[str, str]], timeout: float

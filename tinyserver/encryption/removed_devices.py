@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyserver.storage import dehydrated_devices, device_keys, device_lists, one_time_keys, to_device
+from tinyserver.storage import dehydrated_devices, device_keys, device_lists, devices, one_time_keys, to_device
 from tinyserver.storage.transaction import WriteTransaction
 
 
@@ -16,16 +16,19 @@ class RemovedDevices:
 
     def devices_removed(self, tx: WriteTransaction, user: int, removed: Sequence[int]) -> None:
         """Delete everything that hangs on devices (by number) of a user."""
-        has_changed = False
+        changed: list[str] = []
         for device in removed:
-            has_changed |= device_keys.remove(tx, device)
+            row = devices.get(tx, device)
+            if device_keys.remove(tx, device) and row is not None:
+                changed.append(row.device_id)
             one_time_keys.remove(tx, device)
             to_device.remove_all(tx, device)
             dehydrated_devices.remove(tx, user, device)
-        if has_changed:
-            device_lists.note_change(tx, user)
+        if changed:
+            device_lists.note_change(tx, user, changed)
 
     def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
         """The name is shown with the keys."""
-        if device_keys.get(tx, device) is not None:
-            device_lists.note_change(tx, user)
+        row = devices.get(tx, device)
+        if row is not None and device_keys.get(tx, device) is not None:
+            device_lists.note_change(tx, user, [row.device_id])

@@ -4,8 +4,8 @@ What is owed follows from the store (`tinyserver.storage.outgoing`): a log of ev
 up to which it has everything. In memory there is an `_Outbox` only for servers that lack something. A server that
 fails costs nothing until it is time to try again (`Destinations` says when), or until it makes a request itself.
 
-The ID of a transaction with events is made of the numbers of the first and the last of them: sent again after a crash
-it is the same, unless something new has come meanwhile. Events are known by their own IDs in any case.
+The ID of a transaction follows from what is in it of what is kept: sent again after a crash it is the same, unless
+something new has come meanwhile. Events and messages to devices are known by their own IDs in any case.
 
 spec: server-server-api#transactions
 """
@@ -17,27 +17,26 @@ import contextlib
 import heapq
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from tinyserver.bell import Bell
 from tinyserver.clock import Clock
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
+from tinyserver.federation.owed import Portion, next_portion
 from tinyserver.federation.pending_edus import Pending, PendingEdus, Read, as_edus
 from tinyserver.outgoing.errors import OutgoingError
-from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.request_auth import path_of
-from tinyserver.storage import events, names, outgoing, server_stays
+from tinyserver.storage import names, outgoing, server_stays
 from tinyserver.storage.database import Commit, Database
 from tinyserver.storage.errors import StorageError
-from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
+from tinyserver.storage.transaction import Change, ReadTransaction, Topic, WriteTransaction
 
 log = logging.getLogger(__name__)
 
-MAX_PDUS = 50
 MAX_EDUS = 100
+_OWING = frozenset((Topic.OUTGOING, Topic.OUTGOING_DEVICES, Topic.OUTGOING_MESSAGES))
 MAX_AT_ONCE = 20
 """How many servers are sent to at the same time."""
 TIMEOUT = 90.0
@@ -54,9 +53,9 @@ LONGEST_PAUSE_MS = 3600 * 1000
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """A transaction that was tried: sent again, it is the same. It holds the events in (`start`, `end`]."""
+    """A transaction that was tried: sent again, it is the same. It holds what is kept in (`start`, `end`], and `edus`
+    that are not."""
 
-    txn_id: str
     start: int
     end: int
     edus: list[Pending]
@@ -121,11 +120,14 @@ class FederationSender:
         self._saving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._counter = 0
+        self._seen = bell.position
+        """What is owed of everything up to here is known."""
 
     # -- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Go on with what was owed when the server stopped. Called once, before anything is stored."""
+        self._seen = self._bell.position
         self._bell.subscribe(self._on_commit)
         self._destinations.on_return.append(self._on_return)
 
@@ -161,27 +163,23 @@ class FederationSender:
             name = self._db.glance(lambda tx, nid=nid: names.text(tx, nid))  # type: ignore[misc]
             if not isinstance(pending, Read) and self._is_left_alone(name):
                 continue
-            self._outbox(name, nid, self._bell.position).edus.put(pending)
+            self._outbox(name, nid, self._seen).edus.put(pending)
             self._wake(name)
 
     def greet(self, server: int) -> None:
         """Let a server (nid) hear from us, though there may be nothing to say: it may have given us up."""
         name = self._db.glance(lambda tx: names.text(tx, server))
-        self._outbox(name, server, self._bell.position).is_greeting = True
+        self._outbox(name, server, self._seen).is_greeting = True
         self._wake(name)
 
     def _on_commit(self, commit: Commit) -> None:
-        for change in commit.changes:
-            if change.topic is not Topic.OUTGOING:
-                continue
-            position, room = change.position, change.nid
-            servers = self._db.glance(
-                lambda tx, room=room, position=position: names.texts(tx, server_stays.at(tx, room, position))  # type: ignore[misc]
-            )
-            for nid, name in servers.items():
-                outbox = self._outbox(name, nid, position - 1)
-                outbox.owed_until = position
+        owing = sorted((change for change in commit.changes if change.topic in _OWING), key=lambda each: each.position)
+        for change in owing:
+            for nid, name in self._db.glance(_concerned(change)).items():
+                outbox = self._outbox(name, nid, change.position - 1)
+                outbox.owed_until = change.position
                 self._wake(name)
+        self._seen = commit.position
 
     def _on_return(self, server: str) -> None:
         outbox = self._outboxes.get(server)
@@ -270,44 +268,39 @@ class FederationSender:
             self._run_ready()
 
     async def _send_some(self, outbox: _Outbox) -> None:
-        batch, pdus = await self._next(outbox)
-        if pdus or batch.edus or outbox.is_greeting:
+        batch, portion = await self._next(outbox)
+        edus = (portion.edus + as_edus(batch.edus))[:MAX_EDUS]
+        if portion.pdus or edus or outbox.is_greeting:
             content = {
                 "origin": self._server_name,
                 "origin_server_ts": self._clock.now_ms(),
-                "pdus": pdus,
-                "edus": as_edus(batch.edus),
+                "pdus": portion.pdus,
+                "edus": edus,
             }
             outbox.batch = batch
-            path = path_of("_matrix", "federation", "v1", "send", batch.txn_id)
+            path = path_of("_matrix", "federation", "v1", "send", portion.txn_id)
             await self._client.put(outbox.name, path, content, timeout=TIMEOUT)
             self._unsaved[outbox.nid] = batch.end
             self._save()
         outbox.batch, outbox.is_greeting, outbox.refusals = None, False, 0
         outbox.sent = max(outbox.sent, batch.end)
 
-    async def _next(self, outbox: _Outbox) -> tuple[_Batch, list[dict[str, Any]]]:
-        """What is sent next: what was tried before, or the oldest events that are owed together with EDUs."""
+    async def _next(self, outbox: _Outbox) -> tuple[_Batch, Portion]:
+        """What is sent next: what was tried before, or the oldest of what is owed together with other EDUs."""
         batch = outbox.batch
-        start, until = outbox.sent, max(self._bell.position, outbox.sent)
+        start, until = outbox.sent, max(self._seen, outbox.sent)
         if batch is not None:
             start, until = batch.start, batch.end
-
-        def step(tx: ReadTransaction) -> tuple[list[dict[str, Any]], str, int]:
-            nids, end = outgoing.next_events(tx, outbox.nid, start, until, MAX_PDUS)
-            stored = events.get_many(tx, nids)
-            pdus = [stored[nid].event for nid in nids]
-            txn_id = f"{nids[0]}-{nids[-1]}" if nids else ""
-            return [event.pdu for event in pdus if domain_of(event.sender) != outbox.name], txn_id, end
-
-        pdus, txn_id = list[dict[str, Any]](), ""
+        portion = Portion(until)
         if until > start:
-            pdus, txn_id, until = await self._db.read(step)
-        if batch is None:
+            portion = await self._db.read(lambda tx: next_portion(tx, outbox.nid, outbox.name, start, until))
+        if not portion.txn_id:
             self._counter += 1
-            txn_id = txn_id or f"{self._bell.tag}.{self._counter}"
-            batch = _Batch(txn_id, start, until, outbox.edus.take(MAX_EDUS))
-        return batch, pdus
+            portion.txn_id = f"{self._bell.tag}.{self._counter}"
+        if batch is None:
+            batch = _Batch(start, portion.end, outbox.edus.take(MAX_EDUS - len(portion.edus)))
+        batch.end = portion.end
+        return batch, portion
 
     def _postpone(self, outbox: _Outbox) -> None:
         """A server did not take what it was sent: it is tried again when it is no longer left alone. An answer that
@@ -315,7 +308,7 @@ class FederationSender:
         batch = outbox.batch
         if batch is not None:
             kept: list[Pending] = [each for each in batch.edus if isinstance(each, Read)]
-            outbox.batch = _Batch(batch.txn_id, batch.start, batch.end, kept)
+            outbox.batch = _Batch(batch.start, batch.end, kept)
         if not self._is_left_alone(outbox.name):
             pause = min(FIRST_PAUSE_MS * 2 ** min(outbox.refusals, 10), LONGEST_PAUSE_MS)
             outbox.refusals += 1
@@ -350,13 +343,26 @@ class FederationSender:
     async def _tidy(self) -> None:
         """Forget what everybody has."""
         self._saved = 0
-        self._unsaved = {}
-        floor = self._bell.position
+        sent, self._unsaved = self._unsaved, {}
+        floor = self._seen
         lagging = {outbox.nid: outbox.sent for outbox in self._outboxes.values() if outbox.owed_until > outbox.sent}
         now = self._clock.now_ms()
 
         def step(tx: WriteTransaction) -> None:
+            outgoing.put_cursors(tx, sent, now)
             outgoing.tidy(tx, floor, lagging)
-            outgoing.put_cursors(tx, {}, now)
 
         await self._db.write(step)
+
+
+def _concerned(change: Change) -> Callable[[ReadTransaction], dict[int, str]]:
+    """How to find the servers (names by nid) that are owed something because of a change."""
+
+    def step(tx: ReadTransaction) -> dict[int, str]:
+        if change.topic is Topic.OUTGOING:
+            return names.texts(tx, server_stays.at(tx, change.nid, change.position))
+        if change.topic is Topic.OUTGOING_DEVICES:
+            return names.texts(tx, server_stays.around(tx, change.nid))
+        return names.texts(tx, [change.nid])
+
+    return step

@@ -7,14 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from tinyserver.storage import device_list_log
 from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 
-def note_change(tx: WriteTransaction, user: int) -> int:
-    """The devices or cross-signing keys of a user changed; the position of that."""
+def note_change(tx: WriteTransaction, user: int, devices: Iterable[str]) -> int:
+    """Devices (IDs, or `SIGNING_KEYS`) of a local user changed; the position of that. Other servers are told."""
+    device_list_log.append(tx, user, devices)
+    return note_news(tx, user)
+
+
+def note_news(tx: WriteTransaction, user: int) -> int:
+    """There is something new about the devices of a user of whichever server; the position of that."""
     position = tx.changed(Topic.DEVICE_LIST, user)
     tx.execute("INSERT OR REPLACE INTO device_list_changes (user, position) VALUES (?, ?)", (user, position))
     return position
+
+
+def last_change(tx: ReadTransaction, user: int) -> int:
+    """The position where the devices of a user changed last, as far as is known here; 0: never."""
+    return int(tx.value("SELECT position FROM device_list_changes WHERE user = ?", (user,)) or 0)
 
 
 def changed_between(tx: ReadTransaction, since: int, until: int) -> set[int]:

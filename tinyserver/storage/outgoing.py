@@ -1,7 +1,8 @@
 """What this server owes to others: one log of events for all of them, and how far each of them is.
 
 Nothing is stored for each of the servers that an event goes to, so ten thousand events for a server that is down cost
-one row. Who gets an event is in `server_stays`.
+one row. Who gets an event is in `server_stays`. The same cursor counts for what is told of devices
+(`device_list_log`) and for messages to devices (`outgoing_messages`).
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinyserver.protocol.identifiers import domain_of
-from tinyserver.storage import events, names, server_stays
+from tinyserver.storage import device_list_log, events, names, outgoing_messages, server_stays
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 SCAN = 2000
 """How many rows of the log are looked at in one step."""
+MAX_POSITION = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """What a server is owed: everything up to the position `sent` it has; `events` that it lacks, the oldest of which
-    was made at `oldest_ts` (ms since 1970)."""
+    """What a server is owed: everything up to the position `sent` it has. It lacks `events`, the oldest of which was
+    made at `oldest_ts` (ms since 1970; None: no event), `messages` to devices and `device_changes`."""
 
     server: str
     sent: int
     events: int
-    oldest_ts: int
+    oldest_ts: int | None
+    messages: int
+    device_changes: int
 
 
 def owe(tx: WriteTransaction, stored: StoredEvent) -> None:
@@ -34,6 +38,7 @@ def owe(tx: WriteTransaction, stored: StoredEvent) -> None:
     if stored.place is None:
         return
     _tell_the_uninvited(tx, stored, stored.place)
+    _tell_of_devices(tx, stored, stored.place)
     if server_stays.any_at(tx, stored.room, stored.place):
         tx.execute("INSERT INTO outgoing_events VALUES (?, ?, ?)", (stored.place, stored.room, stored.nid))
         tx.changed(Topic.OUTGOING, stored.room, stored.place)
@@ -49,6 +54,15 @@ def _tell_the_uninvited(tx: WriteTransaction, stored: StoredEvent, position: int
     server, own = domain_of(event.state_key), domain_of(event.sender)
     if server != own and not server_stays.is_in_room(tx, stored.room, server):
         server_stays.tell_of(tx, stored.room, server, position)
+
+
+def _tell_of_devices(tx: WriteTransaction, stored: StoredEvent, position: int) -> None:
+    """Who joins a room has devices that the servers there should know."""
+    event = stored.event
+    if event.membership != "join" or event.state_key is None:
+        return
+    if stored.replaces is None or events.get(tx, stored.replaces).event.membership != "join":
+        device_list_log.joined(tx, names.intern(tx, event.state_key), stored.room, position)
 
 
 def next_events(tx: ReadTransaction, server: int, after: int, until: int, limit: int) -> tuple[list[int], int]:
@@ -84,6 +98,12 @@ def behind(tx: ReadTransaction) -> dict[int, int]:
             sent = cursors.get(server, floor)
             if newest > since and min(newest, newest if until is None else until) > sent:
                 found[server] = sent
+    for user, newest in device_list_log.changed_after(tx, min([floor, *cursors.values()])).items():
+        for server in server_stays.around(tx, user):
+            if newest > (sent := cursors.get(server, floor)):
+                found[server] = sent
+    for server in outgoing_messages.servers(tx):
+        found[server] = cursors.get(server, floor)
     return found
 
 
@@ -97,10 +117,15 @@ def overview(tx: ReadTransaction) -> list[Owed]:
             "AND (s.until IS NULL OR s.until >= log.position))",
             (sent, server),
         )
+        oldest_ts = None
         if count:
             event = tx.value("SELECT event FROM outgoing_events WHERE position = ?", (oldest,))
-            found.append(Owed(names.text(tx, server), sent, count, events.get(tx, event).event.origin_server_ts))
-    return sorted(found, key=lambda owed: owed.oldest_ts)
+            oldest_ts = events.get(tx, event).event.origin_server_ts
+        messages = outgoing_messages.queue(tx, server).messages
+        changes = len(device_list_log.updates_for(tx, server, sent, MAX_POSITION, SCAN))
+        if count or messages or changes:
+            found.append(Owed(names.text(tx, server), sent, count, oldest_ts, messages, changes))
+    return sorted(found, key=lambda owed: owed.sent)
 
 
 def put_cursors(tx: WriteTransaction, sent: Mapping[int, int], alive_ms: int) -> None:
@@ -110,6 +135,7 @@ def put_cursors(tx: WriteTransaction, sent: Mapping[int, int], alive_ms: int) ->
         "sent, excluded.sent)",
         list(sent.items()),
     )
+    outgoing_messages.remove(tx, sent)
     tx.execute("UPDATE counters SET value = ? WHERE name = 'outgoing_alive'", (alive_ms,))
 
 
@@ -126,6 +152,7 @@ def tidy(tx: WriteTransaction, floor: int, lagging: Mapping[int, int]) -> None:
     tx.executemany("INSERT INTO outgoing_cursors (server, sent) VALUES (?, ?)", put)
     tx.execute("UPDATE counters SET value = max(value, ?) WHERE name = 'outgoing_floor'", (floor,))
     needed = min([floor, *lagging.values()])
+    device_list_log.tidy(tx, needed)
     tx.execute("DELETE FROM outgoing_events WHERE position <= ?", (needed,))
     tx.execute("DELETE FROM server_stays WHERE until IS NOT NULL AND until <= ?", (needed,))
 

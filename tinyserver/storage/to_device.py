@@ -13,6 +13,8 @@ from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransact
 
 REMEMBERED_REQUESTS = 1000
 """How many requests of a device are remembered at least."""
+REMEMBERED_MESSAGES = 10_000
+"""How many messages of another server are remembered at least."""
 _LOOK_FOR_OLD_EVERY = 256
 
 
@@ -158,5 +160,21 @@ def is_new_request(tx: WriteTransaction, device: int, digest: bytes) -> bool:
             "DELETE FROM to_device_requests WHERE device = ?1 AND position <= (SELECT position FROM "
             "to_device_requests WHERE device = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)",
             (device, REMEMBERED_REQUESTS),
+        )
+    return added > 0
+
+
+def is_new_message(tx: WriteTransaction, server: int, digest: bytes) -> bool:
+    """Remember a message of another server (by number) by a digest of its ID; whether it was not remembered already."""
+    position = tx.next_position()
+    added = tx.execute(
+        "INSERT OR IGNORE INTO received_messages (server, digest, position) VALUES (?, ?, ?)",
+        (server, digest, position),
+    ).rowcount
+    if added and digest[0] == 0:
+        tx.execute(
+            "DELETE FROM received_messages WHERE server = ?1 AND position <= (SELECT position FROM "
+            "received_messages WHERE server = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)",
+            (server, REMEMBERED_MESSAGES),
         )
     return added > 0

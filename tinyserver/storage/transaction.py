@@ -10,12 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Any
 
 from tinyserver.storage.caches import Caches
 
 
+@unique
 class Topic(IntEnum):
     """What a change concerns; together with a nid it addresses those who wait for it."""
 
@@ -31,8 +32,12 @@ class Topic(IntEnum):
     """The current state of a room changed (nid: the room)."""
     DEVICE_LIST = 5
     """The devices or cross-signing keys of a user changed (nid: the user)."""
-    OUTGOING = 6
+    OUTGOING = 7
     """Other servers are owed an event of a room (nid: the room)."""
+    OUTGOING_DEVICES = 8
+    """Other servers are owed news of the devices of a local user (nid: the user)."""
+    OUTGOING_MESSAGES = 9
+    """A server is owed messages to devices of its users (nid: the server)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,3 +23,21 @@ CREATE TABLE outgoing_cursors (
     sent   INTEGER NOT NULL
 ) STRICT;
 INSERT INTO counters VALUES ('outgoing_floor', 0), ('outgoing_alive', 0);
+
+-- Messages to devices of users of other servers, until their servers have them.
+CREATE TABLE outgoing_messages (
+    position   INTEGER PRIMARY KEY,
+    server     INTEGER NOT NULL,           -- names.nid
+    sender     INTEGER NOT NULL,           -- names.nid
+    type       TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    messages   BLOB NOT NULL               -- JSON object: contents by user and device ID
+) STRICT;
+CREATE INDEX outgoing_messages_by_server ON outgoing_messages (server, position);
+
+-- How much waits for each server.
+CREATE TABLE outgoing_message_queues (
+    server   INTEGER PRIMARY KEY,          -- names.nid
+    messages INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL
+) STRICT;

@@ -30,3 +30,11 @@ CREATE TABLE to_device_requests (
     position INTEGER NOT NULL,
     PRIMARY KEY (device, digest)
 ) STRICT, WITHOUT ROWID;
+
+-- The messages of other servers that were taken, so that one which is sent again does nothing.
+CREATE TABLE received_messages (
+    server   INTEGER NOT NULL,              -- names.nid
+    digest   BLOB NOT NULL,                 -- of the message_id
+    position INTEGER NOT NULL,
+    PRIMARY KEY (server, digest)
+) STRICT, WITHOUT ROWID;
