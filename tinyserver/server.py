@@ -104,6 +104,7 @@ from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
+from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_requests import MemberRequests
@@ -242,6 +243,17 @@ class Server:
         federates = config.federation.enabled
         states = RemoteStates(self.db, self.federation_client, self.key_ring, self.data.path)
         missing_events = MissingEventsFetcher(self.db, self.federation_client, self.key_ring, states)
+        self.backfill = None
+        if federates:
+            self.backfill = Backfill(
+                self.db,
+                self.federation_client,
+                self.key_ring,
+                states,
+                missing_events,
+                self.appender,
+                config.server_name,
+            )
         self.pipeline = EventPipeline(
             self.db,
             EventSigner(config.server_name, self.signing_key),
@@ -281,7 +293,7 @@ class Server:
 
     def _build_reading(self, config: Config) -> None:
         """What rooms show: history, state, and how they are found."""
-        history = RoomHistory(self.db, self.clock, self.ignored_users)
+        history = RoomHistory(self.db, self.clock, self.ignored_users, self.backfill)
         self.router.add(MessagesApi(history))
         self.router.add(EventsApi(history))
         reports = Reports(self.db, self.clock)
@@ -437,6 +449,8 @@ class Server:
         """Store what is to be stored and close everything; no request is running any more."""
         await self.transactions.close()
         await self.inbox.close()
+        if self.backfill is not None:
+            await self.backfill.close()
         await self.sender.close()
         self.typing.close()
         self.presence.close()

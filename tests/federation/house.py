@@ -24,6 +24,7 @@ from tinyserver.encryption.to_device import QueueLimits, ToDevice
 from tinyserver.federation.device_messages import OutgoingDeviceMessages, ReceivedDeviceMessages
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
+from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.sender import FederationSender
@@ -68,6 +69,7 @@ class House:
         states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent)
         missing = MissingEventsFetcher(self.db, world.client, world.key_ring, states)
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing)
+        self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         acls = ServerAcls()
         self.inbox = Inbox(self.db, self.pipeline, world.clock)
@@ -181,6 +183,7 @@ async def open_house(world: World) -> AsyncIterator[House]:
     finally:
         await house.inbound.close()
         await house.inbox.close()
+        await house.backfill.close()
         await house.sender.close()
         house.typing.close()
         await house.http.aclose()

@@ -2,80 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest_asyncio
 
 from tinyserver.federation.inbox import FIRST_PAUSE_MS, MAX_IN_ROOM, MAX_TRIES, Inbox
-from tinyserver.storage import events, waiting_events
+from tinyserver.storage import events
 
-from ..rooms.world import Base
+from .chain import Chain
 from .house import House, open_house
-from .network import Reply, Seen, json_reply
-from .world import Peer, World
-
-DEADLINE = 20.0
+from .world import World
 
 
 @pytest_asyncio.fixture
 async def house(world: World) -> AsyncIterator[House]:
     async with open_house(world) as made:
         yield made
-
-
-class Chain:
-    """A peer in a room with a chain of messages, which it gives to those who ask while `tells`."""
-
-    peer: Peer
-    base: Base
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.pdus: list[dict[str, Any]] = []
-        self.tells = True
-        self.asked: list[str] = []
-        self.room = 0
-
-    async def enter(self) -> Chain:
-        self.peer = await self.house.world.peer(handler=self.handle)
-        self.room = await self.house.public_room()
-        await self.house.join(self.peer, self.room)
-        self.base = self.house.rooms.snapshot(self.room)
-        return self
-
-    def say(self, body: str) -> str:
-        """One more message; its ID."""
-        pdu = self.house.rooms.remote_event(
-            self.peer.name, self.base, f"@bob:{self.peer.name}", "m.room.message", {"body": body}
-        )
-        self.base = self.base.after(pdu)
-        self.pdus.append(pdu)
-        return self.house.rooms.id_of(pdu, self.room)
-
-    async def handle(self, seen: Seen) -> Reply:
-        self.asked.append(seen.target)
-        if not self.tells or "get_missing_events" not in seen.target:
-            return json_reply({"errcode": "M_NOT_FOUND", "error": "No"}, 404)
-        latest = set(json.loads(seen.body)["latest_events"])
-        ids = [self.house.rooms.id_of(pdu, self.room) for pdu in self.pdus]
-        end = max(ids.index(event_id) for event_id in latest)
-        return json_reply({"events": self.pdus[:end][-10:]})
-
-    async def settled(self, waiting: int = 0) -> None:
-        """Wait until so many events wait, and nothing is under way."""
-        while self.house.inbox._work:
-            await asyncio.wait_for(asyncio.gather(*self.house.inbox._work.values()), DEADLINE)
-        assert self.waiting() == waiting
-
-    def waiting(self) -> int:
-        return self.house.db.glance(lambda tx: waiting_events.count(tx, self.room))
-
-    def shown(self, event_id: str) -> bool:
-        stored = self.house.db.glance(lambda tx: events.by_id(tx, event_id))
-        return stored is not None and stored.place is not None
 
 
 async def test_what_is_missing_is_fetched_after_the_answer(house: House) -> None:

@@ -19,6 +19,8 @@ from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
 from tinyserver.storage.transaction import Topic, WriteTransaction
 
+GAP = 10_000
+"""So many places are kept free where events are missing: those that are fetched later have their order there."""
 MEMBERSHIPS = {
     "leave": Membership.LEAVE,
     "ban": Membership.BAN,
@@ -45,7 +47,7 @@ class Admission:
     `state_before` is the root of the state before it; `flags` those of `Flag` that apply; `auth` the nids of its auth
     events; `device`/`txn_id` who sent it from here; `outlier` the event's nid if it was stored as an outlier before;
     `begins_anew` says that it is the join by which this server comes (back) into the room: whatever was known of the
-    room before has long been followed by others.
+    room before has long been followed by others; `after_gap` that events right before it are missing.
     """
 
     event: Event
@@ -56,6 +58,7 @@ class Admission:
     txn_id: str | None = None
     outlier: int | None = None
     begins_anew: bool = False
+    after_gap: bool = False
 
 
 class Appender:
@@ -79,35 +82,12 @@ class Appender:
         Returns:
             The event as stored; `rooms.get(tx, room.nid)` is the room after it.
         """
-        event, flags = admission.event, admission.flags
-        position = tx.next_position()
-        nid = position if admission.outlier is None else admission.outlier
-        state_after, replaces = admission.state_before, None
-        if event.state_key is not None:
-            key = (names.intern(tx, event.type), names.intern(tx, event.state_key))
-            replaces = state_trie.get(tx, admission.state_before, key)
-            if not flags & Flag.REJECTED:
-                state_after = state_trie.update(tx, admission.state_before, {key: nid})
-        visible = not flags & (Flag.REJECTED | Flag.SOFT_FAILED)
+        event = admission.event
+        position = tx.next_position(GAP if admission.after_gap else 1)
+        visible = not admission.flags & (Flag.REJECTED | Flag.SOFT_FAILED)
         notify, thread = self._notifications.classify(tx, room, event) if visible else (0, None)
-        stored = events.store(
-            tx,
-            events.NewEvent(
-                nid=nid,
-                room=room.nid,
-                event=event,
-                place=position if visible else None,
-                flags=int(flags),
-                state=state_after,
-                auth=admission.auth,
-                replaces=replaces,
-                notify=notify,
-                thread=thread,
-                device=admission.device,
-                txn_id=admission.txn_id,
-            ),
-            known=admission.outlier is not None,
-        )
+        nid = position if admission.outlier is None else admission.outlier
+        stored = self._store(tx, room, admission, nid, position if visible else None, notify, thread)
         parents = events.find_many(tx, event.prev_event_ids)
         graph.connect(tx, stored, parents)
         if not visible:
@@ -117,15 +97,62 @@ class Appender:
             self._begin_anew(tx, room, stored, position)
         else:
             self._advance(tx, room, stored, parents, position)
-        if event.type == "m.room.redaction":
-            redact_if_allowed(tx, room, stored)
-        for waiting in redactions_waiting_for(tx, room, stored):
-            redact_if_allowed(tx, room, waiting)
+        _redact(tx, room, stored)
         self._notifications.mark(tx, room, stored)
         tx.changed(Topic.TIMELINE, room.nid, position)
         if self.is_local(event.sender):
             outgoing.owe(tx, stored)
         return stored
+
+    def prepend(self, tx: WriteTransaction, room: RoomRow, admission: Admission, place: int) -> StoredEvent:
+        """Store an event of the room's history: nobody is told, and what the room is now does not follow from it.
+
+        Args:
+            place: where in the room's order it is.
+        """
+        visible = not admission.flags & Flag.REJECTED
+        _, thread = self._notifications.classify(tx, room, admission.event) if visible else (0, None)
+        nid = tx.next_position() if admission.outlier is None else admission.outlier
+        stored = self._store(tx, room, admission, nid, place if visible else None, 0, thread)
+        graph.connect(tx, stored, events.find_many(tx, admission.event.prev_event_ids))
+        if visible:
+            rooms.set_first_place(tx, room.nid, place)
+            relations.relate(tx, stored)
+            _redact(tx, room, stored)
+        return stored
+
+    def _store(
+        self,
+        tx: WriteTransaction,
+        room: RoomRow,
+        admission: Admission,
+        nid: int,
+        place: int | None,
+        notify: int,
+        thread: int | None,
+    ) -> StoredEvent:
+        event, flags = admission.event, admission.flags
+        state_after, replaces = admission.state_before, None
+        if event.state_key is not None:
+            key = (names.intern(tx, event.type), names.intern(tx, event.state_key))
+            replaces = state_trie.get(tx, admission.state_before, key)
+            if not flags & Flag.REJECTED:
+                state_after = state_trie.update(tx, admission.state_before, {key: nid})
+        new = events.NewEvent(
+            nid=nid,
+            room=room.nid,
+            event=event,
+            place=place,
+            flags=int(flags),
+            state=state_after,
+            auth=admission.auth,
+            replaces=replaces,
+            notify=notify,
+            thread=thread,
+            device=admission.device,
+            txn_id=admission.txn_id,
+        )
+        return events.store(tx, new, known=admission.outlier is not None)
 
     def _advance(
         self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, parents: Mapping[str, int], position: int
@@ -187,6 +214,14 @@ class Appender:
     def is_local(self, user_id: str) -> bool:
         """Whether a user has this server as home."""
         return domain_of(user_id) == self._server_name
+
+
+def _redact(tx: WriteTransaction, room: RoomRow, stored: StoredEvent) -> None:
+    """Redact what a new event redacts, and the event itself if a redaction of it came before."""
+    if stored.event.type == "m.room.redaction":
+        redact_if_allowed(tx, room, stored)
+    for waiting in redactions_waiting_for(tx, room, stored):
+        redact_if_allowed(tx, room, waiting)
 
 
 def _was_joined(before: MembershipRow | None) -> bool:

@@ -5,8 +5,9 @@ spec: client-server-api#getting-events-for-a-room, client-server-api#get_matrixc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.accounts.requester import Requester
@@ -17,19 +18,36 @@ from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.event_access import aggregations_for, no_event, visible_event
 from tinyserver.rooms.long_list import LongList
 from tinyserver.rooms.rendering import EventRenderer
-from tinyserver.rooms.timeline_scan import TimelineScan
+from tinyserver.rooms.timeline_scan import Found, TimelineScan
 from tinyserver.rooms.tokens import pagination_token, parse_token
-from tinyserver.rooms.visibility import open_view
-from tinyserver.storage import events, names, rooms, state_trie
+from tinyserver.rooms.visibility import RoomView, open_view
+from tinyserver.storage import events, graph, names, rooms, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
+
+Result = TypeVar("Result")
 
 DEFAULT_LIMIT = 10
 MAX_MESSAGES = 500
 """How many events a page holds at most."""
 MAX_CONTEXT = 100
 """How many events are given around one at most."""
+
+
+MAX_FETCHES = 5
+"""How often other servers are asked for history on behalf of one page."""
+
+
+class OlderEvents(Protocol):
+    """Gets history that is not here from other servers (implemented by federation)."""
+
+    async def fill(self, room_nid: int, oldest: int, newest: int) -> bool:
+        """Fetch some of what is missing before events with places from `oldest` to `newest`, within some seconds.
+
+        Returns:
+            Whether there is more now.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +93,14 @@ class RoomHistory:
         db: where rooms are stored.
         clock: for the age of events.
         ignored: whose messages a user does not want to see.
+        older: gets what is not here; None: nobody does.
     """
 
-    def __init__(self, db: Database, clock: Clock, ignored: IgnoredUsers) -> None:
+    def __init__(self, db: Database, clock: Clock, ignored: IgnoredUsers, older: OlderEvents | None = None) -> None:
         self._db = db
         self._clock = clock
         self._ignored = ignored
+        self._older = older
 
     async def messages(self, requester: Requester, room_id: str, request: MessagesRequest) -> MessagesPage:
         """A page of a room's timeline.
@@ -96,7 +116,7 @@ class RoomHistory:
         stop = None if request.stop is None else parse_token(request.stop, "to").position
         now_ms = self._clock.now_ms()
 
-        def step(tx: ReadTransaction) -> MessagesPage:
+        def step(tx: ReadTransaction) -> tuple[MessagesPage, _Missing | None]:
             view = open_view(tx, room_id, requester)
             matcher = EventMatcher(request.filter)
             ignored = self._ignored.of_user(tx, requester.user_nid)
@@ -108,15 +128,32 @@ class RoomHistory:
             else:
                 begin = oldest if start is None else start
                 found = scan.forwards(begin, view.newest if stop is None else min(stop, view.newest), limit)
+            missing = None
+            if request.backwards and (stop is None or stop < found.point):
+                missing = _missing(tx, view, found, begin, is_full=len(found.events) >= limit)
+            end = found.point if missing is not None else found.end
             renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
-            return MessagesPage(
+            page = MessagesPage(
                 pagination_token(begin) if request.start is None else request.start,
-                None if found.end is None else pagination_token(found.end),
+                None if end is None else pagination_token(end),
                 _timeline(renderer, aggregations_for(tx, view, requester, ignored), found.events),
                 _senders(tx, renderer, found.events) if request.filter is not None and request.filter.lazy else (),
             )
+            return page, missing
 
-        return await self._db.read(step)
+        return await self._filled(step)
+
+    async def _filled(self, step: Callable[[ReadTransaction], tuple[Result, _Missing | None]]) -> Result:
+        """What a step reads, once what it finds missing has been fetched as far as that can be done soon."""
+        result, missing = await self._db.read(step)
+        for _ in range(MAX_FETCHES):
+            if missing is None or self._older is None:
+                break
+            filled = await self._older.fill(missing.room, missing.oldest, missing.newest)
+            if not filled:
+                break
+            result, missing = await self._db.read(step)
+        return result
 
     async def context(
         self,
@@ -141,7 +178,7 @@ class RoomHistory:
         wanted = _limit(limit, event_filter, MAX_CONTEXT)
         now_ms = self._clock.now_ms()
 
-        def step(tx: ReadTransaction) -> EventContext:
+        def step(tx: ReadTransaction) -> tuple[EventContext, _Missing | None]:
             view = open_view(tx, room_id, requester)
             stored, place = visible_event(tx, view, event_id)
             matcher = EventMatcher(event_filter)
@@ -155,7 +192,8 @@ class RoomHistory:
             lazily_for = None
             if event_filter is not None and event_filter.lazy:
                 lazily_for = {shown.sender_nid for shown in (stored, *before.events, *after.events)}
-            return EventContext(
+            missing = _missing(tx, view, before, place - 1, is_full=len(before.events) >= wanted // 2)
+            context = EventContext(
                 renderer.bundled_event(stored, aggregations),
                 _timeline(renderer, aggregations, before.events),
                 _timeline(renderer, aggregations, after.events),
@@ -163,8 +201,9 @@ class RoomHistory:
                 pagination_token(after.point),
                 self._state(tx, requester, room_id, last.state or 0, matcher, lazily_for),
             )
+            return context, missing
 
-        return await self._db.read(step)
+        return await self._filled(step)
 
     async def event(self, requester: Requester, room_id: str, event_id: str) -> bytes:
         """One event of a room in JSON.
@@ -233,6 +272,32 @@ class RoomHistory:
             ]
 
         return LongList(tx, self._db, nids, render)
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """There is history that is not here before events of a room (nid) with places from `oldest` to `newest`."""
+
+    room: int
+    oldest: int
+    newest: int
+
+
+def _missing(tx: ReadTransaction, view: RoomView, found: Found, begin: int, *, is_full: bool) -> _Missing | None:
+    """What is missing in the part of a timeline that a page covers, if the reader could see it.
+
+    Args:
+        found: what was found going back from the point `begin`.
+        is_full: nothing is needed beyond the last event that was found.
+    """
+    oldest, newest = found.point + 1 + is_full, begin + 1
+    gaps = graph.gaps(tx, view.room.nid, view.room.version, oldest, newest, 1)
+    if not gaps:
+        return None
+    child = events.get(tx, gaps[0].child)
+    if not view.sight.sees_before(child):
+        return None
+    return _Missing(view.room.nid, oldest, newest)
 
 
 def _limit(limit: int | None, event_filter: RoomEventFilter | None, most: int) -> int:

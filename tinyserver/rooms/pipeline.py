@@ -321,16 +321,17 @@ class EventPipeline:
             state_before,
             tuple(sorted(stored.nid for stored in auth)),
             outlier=None if known is None else known.nid,
+            after_gap=state is not None,
         )
         try:
-            before = _auth_state(tx, state_before, event)
+            before = auth_state(tx, state_before, event)
             authorise(room, event, auth, before)
             check_auth(event, before)
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.REJECTED, error.message)
         try:
             if room.state != state_before:
-                check_auth(event, _auth_state(tx, room.state, event))
+                check_auth(event, auth_state(tx, room.state, event))
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
         return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
@@ -349,15 +350,17 @@ class EventPipeline:
         auth = events.find_many(tx, join.auth_event_ids)
         if len(auth) < len(set(join.auth_event_ids)):
             raise MissingAncestors([event_id for event_id in join.auth_event_ids if event_id not in auth])
-        root = _told_state(tx, state)
-        before = _auth_state(tx, root, join)
+        root = told_state(tx, state)
+        before = auth_state(tx, root, join)
         authorise(room, join, list(events.get_many(tx, set(auth.values())).values()), before)
         check_auth(join, before)
         known = events.by_id(tx, join.event_id)
         if known is not None and not known.flags & Flag.OUTLIER:
             return known
         outlier = None if known is None else known.nid
-        admission = Admission(join, root, tuple(sorted(auth.values())), outlier=outlier, begins_anew=True)
+        admission = Admission(
+            join, root, tuple(sorted(auth.values())), outlier=outlier, begins_anew=True, after_gap=bool(room.last_event)
+        )
         return self._appender.append(tx, room, admission)
 
     def _append_as(
@@ -373,7 +376,7 @@ class EventPipeline:
     ) -> int:
         roots = [parent.state for parent in parents if parent.state is not None]
         if told is not None:
-            roots.append(_told_state(tx, told))
+            roots.append(told_state(tx, told))
         return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
 
 
@@ -422,12 +425,12 @@ def authorise(
         check_auth(event, state)
 
 
-def _auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, str], Event]:
+def auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, str], Event]:
     """What the authorization rules want to see of a state to judge this event."""
     keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
     return room_state.auth_state(tx, root, keys)
 
 
-def _told_state(tx: WriteTransaction, nids: Sequence[int]) -> int:
+def told_state(tx: WriteTransaction, nids: Sequence[int]) -> int:
     """The root of a state as another server told it; of two events for one key (which no honest server tells) one."""
     return state_trie.build(tx, dict(events.state_entries(tx, nids)).items())

@@ -107,6 +107,16 @@ class Sight:
             return False
         return self.sees(events.get(self._tx, entry.nid))
 
+    def sees_before(self, stored: StoredEvent) -> bool:
+        """Whether the user may see what came right before an event, which need not be here."""
+        event = stored.event
+        visibility, membership = self._visibility_in(stored.state), self.membership_in(stored.state)
+        if event.type == "m.room.history_visibility" and event.state_key == "":
+            visibility = visibility_in(self._replaced_content(stored))
+        elif event.type == "m.room.member" and event.state_key == self._user_id:
+            membership = membership_in(self._replaced_content(stored))
+        return is_visible(visibility, membership, joined_later=self._joined_after(stored.place))
+
     def sees_state(self, root: int | None, place: int | None) -> bool:
         """Whether the user may see the events around which the room has a state.
 

@@ -309,8 +309,8 @@ class Database:
         except sqlite3.Error:
             return 0
 
-    def _take_position(self) -> int:
-        self._position += 1
+    def _take_position(self, ahead: int) -> int:
+        self._position += ahead
         return self._position
 
     def _reserve_positions(self) -> None:

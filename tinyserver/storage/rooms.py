@@ -113,6 +113,11 @@ def set_counts(tx: WriteTransaction, nid: int, joined: int, invited: int) -> Non
     tx.execute("UPDATE rooms SET joined = ?, invited = ? WHERE nid = ?", (joined, invited, nid))
 
 
+def set_first_place(tx: WriteTransaction, nid: int, place: int) -> None:
+    """Note the place of an event that was fetched from history, if it is the oldest."""
+    tx.execute("UPDATE rooms SET first_place = ?1 WHERE nid = ?2 AND first_place > ?1", (place, nid))
+
+
 def state_at(tx: ReadTransaction, nid: int, position: int) -> int:
     """The root of what was the current state at a position of the one order; 0 (empty) before the room was known."""
     value = tx.value(

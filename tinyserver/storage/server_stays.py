@@ -69,6 +69,15 @@ def now(tx: ReadTransaction, room: int) -> list[int]:
     return [row[0] for row in tx.execute("SELECT server FROM server_stays WHERE room = ? AND until IS NULL", (room,))]
 
 
+def largest(tx: ReadTransaction, room: int, limit: int) -> list[int]:
+    """The servers (nids) with the most users in the room."""
+    rows = tx.execute(
+        "SELECT server FROM server_stays WHERE room = ? AND until IS NULL ORDER BY members DESC, server LIMIT ?",
+        (room, limit),
+    )
+    return [row[0] for row in rows]
+
+
 def is_in_room(tx: ReadTransaction, room: int, server_name: str) -> bool:
     """Whether a user of the server is in the room now."""
     server = names.find(tx, server_name)

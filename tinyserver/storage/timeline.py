@@ -39,6 +39,26 @@ def after(tx: ReadTransaction, room: int, place: int, limit: int, *, until: int 
     return [row[0] for row in rows]
 
 
+_EXAMINED = 5000
+
+
+def free_below(tx: ReadTransaction, room: int, place: int, count: int) -> int:
+    """The greatest place below another from which on downwards so many are free in the room.
+
+    There are always such: below all events, but then not above 0, where events that arrive live have their places.
+    """
+    last = place
+    rows = tx.execute(
+        "SELECT place FROM events WHERE room = ? AND place < ? ORDER BY place DESC LIMIT ?", (room, place, _EXAMINED)
+    )
+    for (below,) in rows:
+        if last - below > count:
+            return last - 1
+        last = below
+    lowest = tx.value("SELECT place FROM events WHERE room = ? AND place IS NOT NULL ORDER BY place LIMIT 1", (room,))
+    return min(lowest or 0, 0) - 1
+
+
 def classes(
     tx: ReadTransaction, room: int, after_place: int, until: int, at_most: int, *, in_threads_only: bool = False
 ) -> list[tuple[int, int, int, int]]:

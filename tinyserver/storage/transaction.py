@@ -90,7 +90,7 @@ class WriteTransaction(ReadTransaction):
         self,
         connection: sqlite3.Connection,
         caches: Caches,
-        next_position: Callable[[], int],
+        next_position: Callable[[int], int],
         new_names: dict[str, int],
     ) -> None:
         super().__init__(connection, caches)
@@ -104,14 +104,18 @@ class WriteTransaction(ReadTransaction):
         """Run one statement for each row of parameters."""
         return self.connection.executemany(sql, parameters)
 
-    def next_position(self) -> int:
-        """The next place in the one order of stored changes; never given out twice."""
-        return self._next_position()
+    def next_position(self, ahead: int = 1) -> int:
+        """The next place in the one order of stored changes; never given out twice.
+
+        Args:
+            ahead: how far from the last one: what lies between may become the places of events that come later.
+        """
+        return self._next_position(ahead)
 
     def changed(self, topic: Topic, nid: int, position: int | None = None) -> int:
         """Note a change, so that the bell rings for it after the commit; its position (a new one unless given)."""
         if position is None:
-            position = self._next_position()
+            position = self._next_position(1)
         self.changes.append(Change(position, topic, nid))
         return position
 

@@ -138,12 +138,14 @@ def open_window(
         limit: how many events at most.
         wanted: which events; None: all.
     """
+    gap = None if after is None else graph.newest_gap(tx, room, after, until)
+    begin = after if gap is None else gap - 1  # what is missing before it is had by reading back from there
     if wanted is None:
-        found, limited = _newest(tx, room, after, until, limit)
+        found, limited = _newest(tx, room, begin, until, limit)
         start = _point_before(found, until)
     else:
-        found, limited, start = _newest_wanted(tx, room, after, until, limit, wanted)
-    if after is None and not limited and graph.has_missing_parents(tx, room):
+        found, limited, start = _newest_wanted(tx, room, begin, until, limit, wanted)
+    if gap is not None or (after is None and not limited and graph.has_missing_parents(tx, room)):
         limited = True  # other servers have more
     return Window(
         found,

@@ -9,7 +9,7 @@ import pytest
 
 from ...server.client import Client, bodies
 from ...server.harness import TinyServer
-from .conftest import NewUser, Pair, on_tinyserver
+from .conftest import NewUser, Pair
 from .eventually import eventually, invited, left, membership_of, same_state, whole_history
 
 VERSIONS = [str(number) for number in range(1, 13)]
@@ -170,16 +170,24 @@ async def test_alias_and_public_rooms(pair: Pair, new_user: NewUser) -> None:
     await alice.sync_event(room, await bob.send(room, "found you"))
 
 
-@on_tinyserver
 async def test_backfill_to_the_start(pair: Pair, new_user: NewUser) -> None:
     alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
     room = await alice.create_room(preset="public_chat")
-    # Synapse needs several seconds to take five hundred.
-    sent = [f"message {number}" for number in range(500 if isinstance(pair.host, TinyServer) else 120)]
-    for text in sent:
+    sent = [f"message {number}" for number in range(500)]
+    for number, text in enumerate(sent):
         await alice.send(room, text)
+        if number % 100 == 50:
+            await alice.put_state(room, "m.room.topic", {"topic": text})
     await bob.join(room, params={"via": pair.host.server_name})
-    assert bodies(await whole_history(bob, room)) == sent[::-1]
+    seen = await whole_history(bob, room)
+    assert bodies(seen) == sent[::-1]
+    theirs = await whole_history(alice, room)
+    assert [event["event_id"] for event in seen] == [event["event_id"] for event in theirs]
+    if isinstance(pair.guest, TinyServer):
+        middle = next(event for event in seen if event["content"].get("body") == sent[230])
+        context = await bob.request("GET", f"{bob.room(room)}/context/{quote(middle['event_id'], safe='')}")
+        assert bodies(context["events_before"]) == sent[225:230][::-1]
+        assert bodies(context["events_after"]) == sent[231:236]
 
 
 async def test_upgrade(pair: Pair, new_user: NewUser) -> None:

@@ -108,20 +108,20 @@ class MissingEventsFetcher:
         """The events in the order of their edges; those whose parents are missing with the state before them."""
         open_ends = set(await self._open_ends(found))
         states: dict[str, Sequence[int]] = {}
-        ordered = _in_order(found)
+        ordered = in_order(found)
         for event in ordered:
             if event.event_id in open_ends and len(states) < MAX_STATES:
                 with suppress(OutgoingError):
                     states[event.event_id] = await self._states.before(origin, room, event.event_id)
-        await self._complete_auth(origin, room, ordered)
+        await self.complete_auth(origin, room, ordered)
         return [
             Ancestor(event, states.get(event.event_id))
             for event in ordered
             if event.event_id not in open_ends or event.event_id in states
         ]
 
-    async def _complete_auth(self, origin: str, room: RoomRow, ordered: Sequence[Event]) -> None:
-        """Have the auth events of all, be they outliers."""
+    async def complete_auth(self, origin: str, room: RoomRow, ordered: Sequence[Event]) -> None:
+        """Have the auth events of events (each after its parents) that are about to be stored, be they outliers."""
         ids = {event.event_id for event in ordered}
         for _ in range(MAX_AUTH_CHAINS):
             lacking = await self._db.read(partial(_lacks_auth, ordered=ordered, coming=frozenset(ids)))
@@ -151,7 +151,7 @@ def _lacks_auth(tx: ReadTransaction, ordered: Iterable[Event], coming: Set[str])
     return None
 
 
-def _in_order(found: Mapping[str, Event]) -> list[Event]:
+def in_order(found: Mapping[str, Event]) -> list[Event]:
     """The events, each after its parents."""
     ordered: list[Event] = []
     begun: set[str] = set()

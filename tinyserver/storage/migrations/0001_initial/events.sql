@@ -86,6 +86,7 @@ CREATE TABLE missing_parents (
     child  INTEGER NOT NULL,
     PRIMARY KEY (room, parent, child)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX missing_parents_by_child ON missing_parents (room, child);
 
 -- Current membership of every user the room's state names; local users are also found from the user's side.
 CREATE TABLE memberships (
