@@ -61,6 +61,8 @@ from tinyserver.api.client.rendezvous import EtaggedRendezvousApi, RendezvousApi
 from tinyserver.api.client.reports import ReadReportsApi, ReportsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
+from tinyserver.api.client.sliding_sync import UNSTABLE_FEATURES as SLIDING_SYNC
+from tinyserver.api.client.sliding_sync import SlidingSyncApi
 from tinyserver.api.client.sync import SyncApi
 from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
@@ -154,6 +156,7 @@ from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.filter_sets import FilterSets
 from tinyserver.sync.legacy import LegacySync
 from tinyserver.sync.service import SyncService
+from tinyserver.sync.sliding.service import SlidingSyncService
 from tinyserver.sync.sources import Sources
 from tinyserver.sync.waiting import Followers
 
@@ -188,7 +191,7 @@ class Server:
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS}))
+        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
 
         self.router.add(WellKnownApi(config))
 
@@ -407,6 +410,8 @@ class Server:
         engine = SyncEngine(self.db, self.bell, sources, followers)
         self.sync = SyncService(self.db, self.bell, self.clock, sources, engine, followers)
         self.router.add(SyncApi(self.sync, FilterSets(self.db)))
+        self.sliding_sync = SlidingSyncService(self.db, self.bell, self.clock, sources, engine, followers)
+        self.router.add(SlidingSyncApi(self.sliding_sync))
         legacy = LegacySync(self.db, self.bell, self.clock, sources, engine, followers)
         self.router.add(LegacySyncApi(legacy))
         self.router.add(ReceiptsApi(receipts, self.presence))
@@ -461,5 +466,6 @@ class Server:
         await self.http.close()
         await self.resolver.close()
         await self.destinations.close()
+        await self.sliding_sync.close()
         await self.db.close()
         self.data.unlock()

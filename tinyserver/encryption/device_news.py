@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -87,7 +87,25 @@ class DeviceNewsReader:
         touched: Sequence[int],
     ) -> DeviceNews:
         """What is new for a device after a point (None: it starts afresh), up to a position."""
-        after = 0 if since is None else since.position
+        keys = self.keys_and_lists(tx, user, device, None if since is None else since.position, until, joined, touched)
+        if device is None:
+            return keys
+        delivered = 0 if since is None else _delivered(since)
+        messages, messages_until = self.messages(tx, user, device, delivered, until)
+        return replace(keys, to_device=messages, is_news=keys.is_news or bool(messages), messages_until=messages_until)
+
+    def keys_and_lists(
+        self,
+        tx: ReadTransaction,
+        user: int,
+        device: int | None,
+        since: int | None,
+        until: int,
+        joined: Collection[int],
+        touched: Sequence[int],
+    ) -> DeviceNews:
+        """The same without messages."""
+        after = 0 if since is None else since
         lists = NO_CHANGES
         # Nobody comes or goes by messages alone.
         state_changed = self._bell.changes[Topic.STATE].changed
@@ -97,22 +115,26 @@ class DeviceNewsReader:
         if device is None:
             return NO_DEVICE_NEWS if lists is NO_CHANGES else _with_lists(tx, lists)
         state = self._state(tx, user, device, until)
-        messages: list[Waiting] = []
-        if state.oldest_message is not None:
-            delivered = 0 if since is None else _delivered(since)
-            messages = to_device.waiting(tx, device, delivered, until, MESSAGES_AT_ONCE + 1)
-        more = len(messages) > MESSAGES_AT_ONCE
-        del messages[MESSAGES_AT_ONCE:]
         changed, left = _texts(tx, lists)
         return DeviceNews(
-            [shown_message(message) for message in messages],
-            changed,
-            left,
-            counts_of(state.keys),
-            state.keys.unused_fallback,
-            bool(messages or changed or left or state.keys.fallback_used > after),
-            messages[-1].position if more else None,
+            changed=changed,
+            left=left,
+            one_time_keys=counts_of(state.keys),
+            unused_fallback_keys=state.keys.unused_fallback,
+            is_news=bool(changed or left or state.keys.fallback_used > after),
         )
+
+    def messages(
+        self, tx: ReadTransaction, user: int, device: int, after: int, until: int, limit: int = MESSAGES_AT_ONCE
+    ) -> tuple[list[bytes], int | None]:
+        """The oldest messages (JSON) for a device at a position in (after, until], and the position of the last of
+        them if there are more."""
+        if self._state(tx, user, device, until).oldest_message is None:
+            return [], None
+        waiting = to_device.waiting(tx, device, after, until, limit + 1)
+        has_more = len(waiting) > limit
+        del waiting[limit:]
+        return [shown_message(message) for message in waiting], waiting[-1].position if has_more else None
 
     def keys_left(self, user: int, device: int | None) -> DeviceNews:
         """What is left of a device's keys now, without anything else."""

@@ -1,4 +1,4 @@
-"""What goes with a device: its keys, the messages that wait for it, and the trust of others in it.
+"""What goes with a device: its keys, the messages that wait for it, what it was sent, and the trust of others in it.
 
 spec: client-server-api#device-management
 """
@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyserver.storage import dehydrated_devices, device_keys, device_lists, devices, one_time_keys, to_device
+from tinyserver.storage import (
+    dehydrated_devices,
+    device_keys,
+    device_lists,
+    devices,
+    one_time_keys,
+    sliding_connections,
+    to_device,
+)
 from tinyserver.storage.transaction import WriteTransaction
 
 
@@ -24,6 +32,7 @@ class RemovedDevices:
             one_time_keys.remove(tx, device)
             to_device.remove_all(tx, device)
             dehydrated_devices.remove(tx, user, device)
+            sliding_connections.remove_all(tx, device)
         if changed:
             device_lists.note_change(tx, user, changed)
 

@@ -2,7 +2,8 @@
 
 A sync token (`next_batch`) is `s<position>_<moment>.<tag>`: everything stored up to the position and, if the tag is
 that of the running process, everything that is not stored (typing, presence) up to the moment. It ends in `-<place>`
-for a device with more to-device messages than fitted into the answer: it has those up to that place. A pagination token
+for a device with more to-device messages than fitted into the answer: it has those up to that place. The `pos` of
+sliding sync is one with `~<number>` at its end, which says what was sent on the connection before. A pagination token
 (`prev_batch`, `start`, `end`) is `t<place>`: the point just after the event of a room with that place. Both name a
 point of a room's order, so each is accepted where the other is.
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from tinyserver.protocol.errors import InvalidParam
 
-_SYNC = re.compile(r"s(\d{1,18})(?:_(\d{1,18})\.([A-Za-z0-9]{1,16}))?(?:-(\d{1,18}))?", re.ASCII)
+_SYNC = re.compile(r"s(\d{1,18})(?:_(\d{1,18})\.([A-Za-z0-9]{1,16}))?(?:-(\d{1,18}))?(?:~\d{1,16})?", re.ASCII)
 _PAGINATION = re.compile(r"t(-?\d{1,18})", re.ASCII)
 
 

@@ -36,6 +36,15 @@ def get(tx: ReadTransaction, user: int, room_id: str | None, data_type: str) -> 
     return content
 
 
+def get_row(tx: ReadTransaction, user: int, data_type: str) -> AccountDataRow | None:
+    """Global data of one type, with its position, or None."""
+    row = tx.row(
+        "SELECT content, position FROM account_data WHERE user = ? AND room = ? AND type = ?",
+        (user, _GLOBAL, data_type),
+    )
+    return None if row is None else AccountDataRow(None, data_type, row[0], row[1])
+
+
 def put(tx: WriteTransaction, user: int, room_id: str | None, data_type: str, content: bytes) -> int:
     """Store the content of one type; the bell rings for the user. Returns its position."""
     room = _GLOBAL if room_id is None else names.intern(tx, room_id)

@@ -83,6 +83,16 @@ def room_id(tx: ReadTransaction, nid: int) -> str:
     return str(tx.value("SELECT room_id FROM rooms WHERE nid = ?", (nid,)))
 
 
+def ids(tx: ReadTransaction, nids: Collection[int]) -> dict[int, str]:
+    """The IDs of rooms by their numbers."""
+    return dict(
+        tx.execute(
+            "SELECT r.nid, r.room_id FROM json_each(?) AS wanted CROSS JOIN rooms r ON r.nid = wanted.value",
+            ("[" + ",".join(map(str, nids)) + "]",),
+        )
+    )
+
+
 def get_many(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, RoomRow]:
     """Rooms by their numbers."""
     return {nid: get(tx, nid) for nid in nids}
@@ -125,6 +135,11 @@ def state_at(tx: ReadTransaction, nid: int, position: int) -> int:
         (nid, position),
     )
     return int(value or 0)
+
+
+def state_now(tx: ReadTransaction, nid: int) -> int:
+    """The root of a room's current state; 0 (empty) for a room of which only an invite or the like is known."""
+    return int(tx.value("SELECT state FROM rooms WHERE nid = ?", (nid,)) or 0)
 
 
 def set_public(tx: WriteTransaction, nid: int, is_public: bool) -> None:

@@ -6,6 +6,8 @@ position in a sync token is at the same time a point between two events of every
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tinyserver.storage.transaction import ReadTransaction
 
 
@@ -80,3 +82,33 @@ def classes(
         f"{threads_only}ORDER BY place",
         (room, after_place, until, at_most),
     )
+
+
+def newest_of_types(
+    tx: ReadTransaction, room: int, after_place: int, until: int, types: Collection[int], at_most: int
+) -> int | None:
+    """The place of a room's newest event of some types (nids) after a place, up to another (inclusive), or None.
+
+    Args:
+        at_most: how many of the newest events are looked at.
+    """
+    marks = ",".join("?" * len(types))
+    place: int | None = tx.value(
+        "SELECT place FROM (SELECT place, type FROM events WHERE room = ? AND place > ? AND place <= ? "
+        f"ORDER BY place DESC LIMIT ?) WHERE type IN ({marks}) LIMIT 1",
+        (room, after_place, until, at_most, *types),
+    )
+    return place
+
+
+def newest_places(tx: ReadTransaction, rooms: Collection[int]) -> dict[int, int]:
+    """The place of the newest event of each of some rooms; those without events are left out."""
+    return {
+        room: place
+        for room, place in tx.execute(
+            "SELECT wanted.value, (SELECT place FROM events WHERE room = wanted.value AND place IS NOT NULL "
+            "ORDER BY place DESC LIMIT 1) FROM json_each(?) AS wanted",
+            ("[" + ",".join(map(str, rooms)) + "]",),
+        )
+        if place is not None
+    }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
@@ -110,18 +111,18 @@ class SyncEngine:
         bell = self._bell
         until = Point(bell.position, bell.moment, bell.tag)
         user = request.reader.user
-        joined, ignored = self._read_follower(follower, until.position)
+        joined, ignored = self.read_follower(follower, until.position)
         moment = 0 if since is None or since.tag != bell.tag else since.moment
         presence: Sequence[Mapping[str, object]] = ()
         if moment < until.moment:
             presence = self._sources.presence.changed_since(user, moment)
-        typing = self._typing(joined, moment, initial=since is None or moment == 0)
+        typing = self.typing_news(joined, moment)
         if since is None:
             return Plan(
                 request, None, None, until, joined, sorted(joined), True, True, True, ignored, typing, presence, known
             )
         position = since.position
-        changed = sorted(joined) if request.full_state else self._changed_rooms(joined, position, typing)
+        changed = sorted(joined) if request.full_state else self.changed_rooms(joined, position, typing)
         return Plan(
             request,
             position,
@@ -138,7 +139,8 @@ class SyncEngine:
             known,
         )
 
-    def _read_follower(self, follower: Follower, position: int) -> tuple[frozenset[int], frozenset[str]]:
+    def read_follower(self, follower: Follower, position: int) -> tuple[frozenset[int], frozenset[str]]:
+        """The rooms that a user is in, and whom the user ignores (IDs), as of the newest position."""
         joined, ignored = follower.joined, follower.ignored
         if joined is None:
             joined = self._db.glance(lambda tx: _joined_at(tx, follower.user, position))
@@ -147,17 +149,19 @@ class SyncEngine:
             ignored = follower.ignored = self._db.glance(lambda tx: _ignored_by(tx, follower.user))
         return joined, ignored
 
-    def _typing(self, joined: frozenset[int], moment: int, *, initial: bool) -> dict[int, Sequence[str]]:
+    def typing_news(self, joined: frozenset[int], moment: int) -> dict[int, Sequence[str]]:
+        """Who is typing, in those of some rooms where that changed after a moment; from 0 where anybody is."""
         typing = {}
         if self._bell.moment > moment:
             for room in self._bell.room_moments.after(moment):
                 if room in joined:
                     users = self._sources.typing.users_in(room)
-                    if users or not initial:
+                    if users or moment:
                         typing[room] = users
         return typing
 
-    def _changed_rooms(self, joined: frozenset[int], since: int, typing: Mapping[int, Sequence[str]]) -> Sequence[int]:
+    def changed_rooms(self, joined: frozenset[int], since: int, typing: Mapping[int, Sequence[str]]) -> Sequence[int]:
+        """Those of some rooms in which something may have happened after a position, or somebody is typing."""
         changed = set(typing)
         for topic in (Topic.TIMELINE, Topic.RECEIPT):
             changes = self._bell.changes[topic]
@@ -180,16 +184,8 @@ class SyncEngine:
             on_loop: whether this is called on the event loop, where memory is shared between requests.
         """
         request = plan.request
-        reader = RoomReader(
-            tx,
-            request,
-            plan.until.position,
-            self._sources,
-            plan.ignored,
-            plan.typing,
-            plan.known,
-            self._windows if on_loop else None,
-            self._room_ids,
+        reader = self.room_reader(
+            tx, request, plan.until.position, plan.ignored, plan.known, plan.typing, on_loop=on_loop
         )
         update = SyncUpdate(plan.until)
         update.members_shown = reader.members_shown
@@ -202,6 +198,21 @@ class SyncEngine:
         else:
             self._next_sync(tx, plan, plan.since, reader, update, by_room)
         return update
+
+    def room_reader(
+        self,
+        tx: ReadTransaction,
+        request: SyncRequest,
+        until: int,
+        ignored: frozenset[str],
+        known: DeviceMembers,
+        typing: Mapping[int, Sequence[str]] = MappingProxyType({}),
+        *,
+        on_loop: bool,
+    ) -> RoomReader:
+        """What reads rooms for a request, up to a position, within a transaction."""
+        windows = self._windows if on_loop else None
+        return RoomReader(tx, request, until, self._sources, ignored, typing, known, windows, self._room_ids)
 
     def _read_personal(self, tx: ReadTransaction, plan: Plan, update: SyncUpdate) -> dict[str, list[AccountDataRow]]:
         """Account data and news for the device; the answer is the account data of rooms, by room ID."""
@@ -246,7 +257,7 @@ class SyncEngine:
                 update.joined.append(joined)
         rows = memberships.of_local_user(tx, plan.request.reader.user, kinds)
         for row in rows:
-            now = _as_of(tx, row, plan.until.position)
+            now = as_of(tx, row, plan.until.position)
             if now is not None and now.membership is not Membership.JOIN:
                 self._add_not_joined(tx, now, None, reader, update, was_joined=False)
 
@@ -263,7 +274,7 @@ class SyncEngine:
         done = set()
         if plan.memberships:
             for row in changed_since(tx, user, since):
-                now = _as_of(tx, row, plan.until.position)
+                now = as_of(tx, row, plan.until.position)
                 before = member_event_at(tx, row.room, user, since)
                 if now is None or now.event == before:
                     continue
@@ -323,7 +334,7 @@ def _joined_at(tx: ReadTransaction, user: int, position: int) -> frozenset[int]:
     """The rooms that a local user is in at a position, which may be behind what the transaction sees."""
     joined = set(memberships.joined_rooms(tx, user))
     for row in changed_since(tx, user, position):
-        now = _as_of(tx, row, position)
+        now = as_of(tx, row, position)
         if now is not None and now.membership is Membership.JOIN:
             joined.add(row.room)
         else:
@@ -331,7 +342,7 @@ def _joined_at(tx: ReadTransaction, user: int, position: int) -> frozenset[int]:
     return frozenset(joined)
 
 
-def _as_of(tx: ReadTransaction, row: MembershipRow, position: int) -> MembershipRow | None:
+def as_of(tx: ReadTransaction, row: MembershipRow, position: int) -> MembershipRow | None:
     """A membership as it was at a position; None if there was none."""
     if row.position <= position:
         return row

@@ -51,7 +51,7 @@ class RoomReader:
         room_id = self._wanted_id(room)
         if room_id is None:
             return None
-        window, sight = self._window(room, since)
+        window, sight = self.window(room, since)
         update = RoomUpdate(room, room_id, window, sight, account_data=data)
         if window.events or window.limited or window.root_before != window.root_after:
             update.summary = self._changed_summary(room, window)
@@ -78,7 +78,7 @@ class RoomReader:
         if room_id is None:
             return None
         row = rooms.get(self.tx, room)
-        window, sight = self._window(room, after)
+        window, sight = self.window(room, after)
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
         update.summary = summarise(self.tx, row, window.root_after, self.request.reader.user)
         update.state = self._whole_state(room, window, update.summary)
@@ -121,7 +121,7 @@ class RoomReader:
         if room_id is None:
             return None
         last = events.get(self.tx, row.event)
-        end = self._end_of_stay(last)
+        end = self.end_of_stay(last)
         if end is None or (since is not None and end <= since):
             update = self._not_entered(row.room, room_id, last)
         else:
@@ -144,17 +144,12 @@ class RoomReader:
         self, room: int, room_id: str, last: StoredEvent, since: int | None, end: int, *, whole: bool
     ) -> RoomUpdate:
         """What the reader saw until they left with the event at the place `end`."""
-        reader, filters = self.request.reader, self.request.filters
-        sight = Sight(self.tx, reader.user, reader.user_id, end)
         after = since
         if whole and since is not None:  # they came after `since`, perhaps not for the first time
             after = self._end_of_earlier_stay(last, since)
-        wanted = self._personal_wanted(room_id, sight)
-        window = open_window(self.tx, room, after, end, filters.timeline_limit, wanted)
+        window, sight = self.window_of_stay(room, room_id, last, after, end)
         if whole and after is not None:
             window = window.as_limited()
-        if last.place is not None and last.place > end:
-            window = window.followed_by(last)
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
         if whole:
             update.state = self._whole_state(room, window, None)
@@ -164,7 +159,24 @@ class RoomReader:
             update.state = [*update.state, last]
         return update
 
-    def _end_of_stay(self, member: StoredEvent) -> int | None:
+    def window_of_stay(
+        self, room: int, room_id: str, last: StoredEvent, after: int | None, end: int
+    ) -> tuple[Window, Sight]:
+        """The window on what a reader saw of a room until they left it with the event at the place `end`, and their
+        sight; with the newest event about them, which may be a later one.
+
+        Args:
+            after: where it begins; None: as far back as the limit allows.
+        """
+        reader = self.request.reader
+        sight = Sight(self.tx, reader.user, reader.user_id, end)
+        wanted = self._personal_wanted(room_id, sight)
+        window = open_window(self.tx, room, after, end, self.request.filters.timeline_limit, wanted)
+        if last.place is not None and last.place > end:
+            window = window.followed_by(last)
+        return window, sight
+
+    def end_of_stay(self, member: StoredEvent) -> int | None:
         """The place of the event with which the reader left the room before or with a member event of theirs."""
         for _ in range(_MAX_MEMBERSHIP_CHANGES):
             if member.replaces is None:
@@ -189,7 +201,7 @@ class RoomReader:
 
     # -- the timeline ----------------------------------------------------------------------------
 
-    def _window(self, room: int, after: int | None) -> tuple[Window, Sight | None]:
+    def window(self, room: int, after: int | None) -> tuple[Window, Sight | None]:
         """The window for a reader who is in the room now, and their sight where it is not that of all others."""
         request, tx = self.request, self.tx
         reader, filters = request.reader, request.filters

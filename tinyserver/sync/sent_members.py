@@ -8,7 +8,7 @@ spec: client-server-api#lazy-loading-room-members
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Hashable, Mapping, Set
 
 from tinyserver.rooms.tokens import Point
 
@@ -53,9 +53,9 @@ class SentMembers:
     def __init__(self, limit: int = MAX_MEMBERS) -> None:
         self._limit = limit
         self._count = 0
-        self._devices: dict[int, DeviceMembers] = {}
+        self._devices: dict[Hashable, DeviceMembers] = {}
 
-    def asked(self, device: int, since: Point | None) -> DeviceMembers:
+    def asked(self, device: Hashable, since: Point | None) -> DeviceMembers:
         """A device asks for what is new since a token: what it knows."""
         memory = self._devices.pop(device, None) or DeviceMembers()
         self._count -= memory.count
@@ -71,7 +71,7 @@ class SentMembers:
 
     def answered(
         self,
-        device: int,
+        device: Hashable,
         since: Point | None,
         token: Point,
         shown: Mapping[int, Collection[int]],

@@ -131,30 +131,26 @@ class DeviceNewsSource(Protocol):
             touched: those of them in which something may have happened after `since`.
         """
 
-    def keys_left(self, user: int, device: int | None) -> DeviceNews:
-        """Only the key counts of a device, for the answer when there is no news. Called on the event loop."""
-
-
-class NoDeviceNews:
-    """The source where no device has keys and nobody can send to a device."""
-
-    async def acknowledge(self, user: int, device: int | None, since: Point) -> None:
-        """Nothing was kept."""
-
-    def news(
+    def keys_and_lists(
         self,
         tx: ReadTransaction,
         user: int,
         device: int | None,
-        since: Point | None,
+        since: int | None,
         until: int,
         joined: Collection[int],
         touched: Sequence[int],
     ) -> DeviceNews:
-        return NO_DEVICE_NEWS
+        """The same for a position `since`, without messages."""
+
+    def messages(
+        self, tx: ReadTransaction, user: int, device: int, after: int, until: int, limit: int = ...
+    ) -> tuple[list[bytes], int | None]:
+        """The oldest messages (JSON) for a device at a position in (after, until], and the position of the last of
+        them if there are more."""
 
     def keys_left(self, user: int, device: int | None) -> DeviceNews:
-        return NO_DEVICE_NEWS
+        """Only the key counts of a device, for the answer when there is no news. Called on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)

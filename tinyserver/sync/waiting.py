@@ -74,11 +74,14 @@ class Followers:
         if self._size > self._limit:
             self._forget_idle(follower)
 
-    async def wait(self, follower: Follower, point: Point, timeout: float) -> bool:
+    async def wait(
+        self, follower: Follower, point: Point, timeout: float, future: asyncio.Future[bool] | None = None
+    ) -> bool:
         """Wait until something that may concern the user comes after a point.
 
         Args:
             timeout: seconds.
+            future: what is waited for, for who wants to end the waiting by setting it.
 
         Returns:
             Whether there may be something; False after the time is up, or when the server is about to stop.
@@ -91,7 +94,7 @@ class Followers:
             self._by_room.setdefault(room, set()).add(follower)
         follower.unlisted.clear()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
+        future = loop.create_future() if future is None else future
         follower.waiting.add(future)
         timer = loop.call_later(timeout, _end, future, False)
         try:

@@ -6,7 +6,7 @@ ones, so that they are read and encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tinyserver.bell import Bell
 from tinyserver.protocol.history_visibility import SHARED, WORLD_READABLE, visibility_in
@@ -43,6 +43,7 @@ class Window:
         "closed_roots",
         "events",
         "limited",
+        "removed",
         "rendered",
         "root_after",
         "root_before",
@@ -66,6 +67,8 @@ class Window:
         """The states at the events, and at those that they replace where history visibility is not open there."""
         self.changed: dict[StateKey, int] | None = None
         """What is another event in `root_after` than in `root_before`; made when it is first needed."""
+        self.removed: Sequence[StateKey] = ()
+        """What is in `root_before`, but not in `root_after`; filled with `changed`."""
         self.rendered: tuple[int, bytes] | None = None
         """The timeline in JSON for those who were joined at every event, and when it was made (ms)."""
         self._replaced_first: dict[StateKey, int | None] | None = None
@@ -113,13 +116,16 @@ class Window:
         return self.roots
 
     def find_changed(self, tx: ReadTransaction) -> dict[StateKey, int]:
-        """What the two ends differ in, by the value at the later end; what is gone there is left out."""
+        """What the two ends differ in, by the value at the later end; what is gone there is in `removed`."""
         if self.changed is None:
-            self.changed = {}
+            changed, removed = {}, []
             if self.root_before != self.root_after:
                 for key, _, after in state_trie.diff(tx, self.root_before, self.root_after):
-                    if after is not None:
-                        self.changed[key] = after
+                    if after is None:
+                        removed.append(key)
+                    else:
+                        changed[key] = after
+            self.changed, self.removed = changed, removed
         return self.changed
 
 
