@@ -302,3 +302,15 @@ async def test_no_knocks_where_the_version_knows_none(site: Site, peer: Peer) ->
     room = await site.rooms.create_room(ALICE, "6")
     await site.state(room, "m.room.join_rules", {"join_rule": "knock"})
     refused(await site.make(peer, "knock", room, f"@bob:{peer.name}"), 403, "M_FORBIDDEN")
+
+
+async def test_older_servers_join_and_leave_by_version_1(site: Site, peer: Peer) -> None:
+    room = await site.public_room()
+    site.rooms.keys[peer.name] = peer.key
+    for what in ("join", "leave"):
+        pdu = site.complete(peer, await site.make(peer, what, room, f"@bob:{peer.name}"))
+        event_id = quote(site.event_id(room, pdu), safe="")
+        answer = await site.request(peer, "PUT", f"{V1}/send_{what}/{site.quoted_id(room)}/{event_id}", pdu)
+        status, body = answer.json()
+        assert (answer.status_code, status) == (200, 200)
+        assert body == {} or len(body["state"]) > 3

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from .conftest import NewUser
 from .harness import TinyServer, free_port
 
 VERSIONS = [
@@ -245,3 +246,16 @@ def test_the_local_socket_is_private_and_nowhere_else(fresh_server: TinyServer) 
     body = {"name": "mallory", "password": "pass-word", "admin": True}
     answer = httpx.post(f"{fresh_server.base_url}/_tinyserver/local/users", json=body, trust_env=False)
     assert answer.status_code == 404
+
+
+async def test_older_clients_send_and_redact_without_a_transaction_id(new_user: NewUser) -> None:
+    alice = await new_user("alice")
+    room = await alice.create_room()
+    old = f"/_matrix/client/r0{alice.room(room)}"
+    message = {"msgtype": "m.text", "body": "twice"}
+    sent = [(await alice.request("POST", f"{old}/send/m.room.message", message))["event_id"] for _ in range(2)]
+    assert sent[0] != sent[1]
+    await alice.request("POST", f"{old}/redact/{sent[0]}", {"reason": "once is enough"})
+    page = await alice.messages(room)
+    assert [event["content"] for event in page["chunk"] if event["event_id"] in sent] == [message, {}]
+    await alice.request("PUT", f"{old}/send/m.room.message", message, expect=405, errcode="M_UNRECOGNIZED")

@@ -23,6 +23,7 @@ import orjson
 
 from tinyserver.api.bodies import DEFAULT_BODY_LIMIT, BodyReader, QueryReader
 from tinyserver.api.calls import AsgiApp, Call, NoQuery
+from tinyserver.api.other_paths import meanings, others_of
 from tinyserver.api.rate_limits import Limit
 from tinyserver.protocol.errors import InvalidParam, Unrecognized
 
@@ -103,7 +104,7 @@ def endpoint(
 ) -> Callable[[MethodT], MethodT]:
     """Declare a method as the handler of an endpoint; see :class:`Endpoint` for what the parameters mean.
 
-    Can be stacked, where the same handler also answers under an unstable path.
+    Can be stacked. The paths of older clients and of proposals stand in ``other_paths.py``.
     """
     declared = Endpoint(
         method, path, spec, auth, Surface.CLIENT, body, query, limit, guests, max_body, body_optional, long_poll
@@ -168,18 +169,11 @@ class Router:
 
         :param raw_path: the path as it came, still percent-encoded.
 
-        Literal segments win over parameters, HEAD is answered as GET, and ``r0`` in a client or media path means
-        ``v3``, its name since v1.1. Raises Unrecognized, with status 404 for an unknown path and 405 for a known one
-        with another method, and InvalidParam for a path that is not UTF-8.
+        Literal segments win over parameters, HEAD is answered as GET, and a path that is not declared is looked up by
+        its other meanings (``other_paths.py``: ``r0`` is ``v3``). Raises Unrecognized, with status 404 for an unknown
+        path and 405 for a known one with another method, and InvalidParam for a path that is not UTF-8.
         """
         segments = _split(raw_path)
-        if (
-            len(segments) > 2
-            and segments[2] == "r0"
-            and segments[0] == "_matrix"
-            and segments[1] in ("client", "media")
-        ):
-            segments[2] = "v3"
         slash = len(segments) > 1 and segments[-1] == ""
         if slash:
             segments.pop()
@@ -187,14 +181,15 @@ class Router:
             method = "GET"
         allowed: set[str] = set()
         if len(segments) <= _MAX_SEGMENTS:
-            for node, values in _walk(self._root, segments, 0):
-                leaf = node.leaves.get(method)
-                if leaf is not None and (leaf.slash or not slash):
-                    path = dict(zip(leaf.names, values, strict=True))
-                    if leaf.empty is not None:
-                        path[leaf.empty] = ""
-                    return leaf.route, path
-                allowed.update(method for method, other in node.leaves.items() if other.slash or not slash)
+            for meant in meanings(segments):
+                for node, values in _walk(self._root, meant, 0):
+                    leaf = node.leaves.get(method)
+                    if leaf is not None and (leaf.slash or not slash):
+                        path = dict(zip(leaf.names, values, strict=True))
+                        if leaf.empty is not None:
+                            path[leaf.empty] = ""
+                        return leaf.route, path
+                    allowed.update(method for method, other in node.leaves.items() if other.slash or not slash)
         if allowed:
             raise Unrecognized(
                 "This endpoint has no such method.", status=405, headers={"Allow": ", ".join(sorted(allowed))}
@@ -207,9 +202,15 @@ class Router:
         if declared.body is not None:
             body = BodyReader(declared.body, declared.max_body, optional=declared.body_optional)
         route = Route(declared, handler, query, body)
-        segments = declared.path.split("/")
+        self._put(route, declared.method, declared.path)
+        self._routes.append(route)
+        for method, path in others_of(declared.method, declared.path):
+            self._put(route, method, path)
+
+    def _put(self, route: Route, method: str, path: str) -> None:
+        segments = path.split("/")
         if segments.pop(0) != "" or not segments:
-            raise ValueError(f"the path {declared.path} does not start with a slash")
+            raise ValueError(f"the path {path} does not start with a slash")
         slash = segments[-1] == "" and len(segments) > 1
         if slash:
             segments.pop()
@@ -219,21 +220,20 @@ class Router:
                 name = segment.removeprefix("{").removesuffix("}")
                 if name.endswith("?"):
                     name = name.removesuffix("?")
-                    _put(node, _Leaf(route, names, slash=True, empty=name), declared)
+                    _put(node, _Leaf(route, names, slash=True, empty=name), method, path)
                 names = (*names, name)
                 if node.parameter is None:
                     node.parameter = _Node()
                 node = node.parameter
             else:
                 node = node.literals.setdefault(segment, _Node())
-        _put(node, _Leaf(route, names, slash), declared)
-        self._routes.append(route)
+        _put(node, _Leaf(route, names, slash), method, path)
 
 
-def _put(node: _Node, leaf: _Leaf, declared: Endpoint) -> None:
-    if declared.method in node.leaves:
-        raise ValueError(f"{declared.method} {declared.path} is declared twice")
-    node.leaves[declared.method] = leaf
+def _put(node: _Node, leaf: _Leaf, method: str, path: str) -> None:
+    if method in node.leaves:
+        raise ValueError(f"{method} {path} is declared twice (other_paths.py counts)")
+    node.leaves[method] = leaf
 
 
 def _split(raw_path: bytes) -> list[str]:

@@ -24,7 +24,7 @@ class SigningKeysBody(msgspec.Struct):
 
 
 class CrossSigningApi:
-    """The cross-signing chapter. Older clients find it under its unstable path."""
+    """The cross-signing chapter."""
 
     surface = Surface.CLIENT
 
@@ -34,13 +34,6 @@ class CrossSigningApi:
     @endpoint(
         "POST",
         "/_matrix/client/v3/keys/device_signing/upload",
-        spec=_SPEC,
-        auth=Auth.USER,
-        body=SigningKeysBody,
-    )
-    @endpoint(
-        "POST",
-        "/_matrix/client/unstable/keys/device_signing/upload",
         spec=_SPEC,
         auth=Auth.USER,
         body=SigningKeysBody,
@@ -59,13 +52,6 @@ class CrossSigningApi:
     @endpoint(
         "POST",
         "/_matrix/client/v3/keys/signatures/upload",
-        spec=_SPEC,
-        auth=Auth.USER,
-        body=dict[str, dict[str, dict[str, Any]]],
-    )
-    @endpoint(
-        "POST",
-        "/_matrix/client/unstable/keys/signatures/upload",
         spec=_SPEC,
         auth=Auth.USER,
         body=dict[str, dict[str, dict[str, Any]]],

@@ -123,7 +123,7 @@ class RoomsApi:
             call.body,
             is_admin=call.requester.is_admin,
             device=call.requester.device_nid,
-            txn_id=call.path["txnId"],
+            txn_id=call.path.get("txnId"),
         )
         return {"event_id": event_id}
 
@@ -167,6 +167,6 @@ class RoomsApi:
             call.body,
             is_admin=call.requester.is_admin,
             device=call.requester.device_nid,
-            txn_id=call.path["txnId"],
+            txn_id=call.path.get("txnId"),
         )
         return {"event_id": event_id}

@@ -75,14 +75,30 @@ class JoinsApi:
     )
     async def send_join(self, call: Call[dict[str, Any], SendJoinQuery]) -> Answer:
         """A signed join; answered with the state of the room."""
-        path, omit = call.path, call.query.omit_members
+        return await self._joined(call, b"{", b"}", omit_members=call.query.omit_members)
+
+    @endpoint(
+        "PUT",
+        _V1 + "/send_join/{roomId}/{eventId}",
+        spec="server-server-api#joining-rooms",
+        auth=Auth.SERVER,
+        body=dict,
+    )
+    async def send_join_v1(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
+        """The same for older servers, which expect the status in the body beside the answer."""
+        return await self._joined(call, b"[200,{", b"}]", omit_members=False)
+
+    async def _joined(
+        self, call: Call[dict[str, Any], Any], opening: bytes, closing: bytes, *, omit_members: bool
+    ) -> Answer:
+        path, omit = call.path, omit_members
         answer = await self._handshakes.join(call.origin, path["roomId"], path["eventId"], call.body, omit_members=omit)
-        start = b'{"origin":%b,"event":%b' % (self._origin, answer.event)
+        start = b'%b"origin":%b,"event":%b' % (opening, self._origin, answer.event)
         if answer.servers_in_room is None:
             start += b',"members_omitted":false'
         else:
             start += b',"members_omitted":true,"servers_in_room":' + orjson.dumps(answer.servers_in_room)
-        return json_text(start, b',"auth_chain":[', answer.auth_chain, b'],"state":[', answer.state, b"]}")
+        return json_text(start, b',"auth_chain":[', answer.auth_chain, b'],"state":[', answer.state, b"]" + closing)
 
     @endpoint(
         "GET",
@@ -130,6 +146,17 @@ class JoinsApi:
         """A signed leave."""
         await self._handshakes.leave(call.origin, call.path["roomId"], call.path["eventId"], call.body)
         return {}
+
+    @endpoint(
+        "PUT",
+        _V1 + "/send_leave/{roomId}/{eventId}",
+        spec="server-server-api#leaving-rooms-rejecting-invites",
+        auth=Auth.SERVER,
+        body=dict,
+    )
+    async def send_leave_v1(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
+        """The same for older servers, which expect the status in the body beside the answer."""
+        return [200, await self.send_leave(call)]
 
 
 def _event(template: Template) -> Answer:

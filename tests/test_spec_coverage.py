@@ -1,0 +1,216 @@
+"""Every operation of the specification is served, or stands here with the reason why not; and nothing else is served
+but what stands here, too. `pytest -s` prints how many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tinyserver.api.other_paths import OTHER_PATHS, others_of
+from tinyserver.api.routing import Endpoint, Router
+from tinyserver.config import load_config
+from tinyserver.protocol.errors import Unrecognized
+from tinyserver.server import Server
+
+from .server.harness import TinyServer
+
+Operation = tuple[str, str]
+
+OUTGOING = "this server calls it, others serve it"
+"""Operations of these APIs are requests to application services and push gateways."""
+OUTGOING_APIS = ("application-service", "push-gateway")
+
+MAIL = "third-party identifiers and mail are not built yet"
+MEDIA = "media are not built yet"
+BRIDGES = "application services are not built yet"
+OAUTH = "signing in through the browser is not built yet"
+ENCRYPTION = "encryption between servers is not built yet"
+ADMIN = "suspending and locking accounts is not built yet"
+CALLS = "calls are not built yet"
+PUSH = "pushers are not built yet"
+POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
+IDENTITY = "identity servers are not built yet"
+
+_C1, _C3, _F1 = "/_matrix/client/v1", "/_matrix/client/v3", "/_matrix/federation/v1"
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    MAIL: (
+        f"GET {_C3}/account/3pid",
+        f"POST {_C3}/account/3pid",
+        f"POST {_C3}/account/3pid/add",
+        f"POST {_C3}/account/3pid/bind",
+        f"POST {_C3}/account/3pid/delete",
+        f"POST {_C3}/account/3pid/unbind",
+        f"POST {_C3}/account/3pid/email/requestToken",
+        f"POST {_C3}/account/3pid/msisdn/requestToken",
+        f"POST {_C3}/account/password/email/requestToken",
+        f"POST {_C3}/account/password/msisdn/requestToken",
+        f"POST {_C3}/register/email/requestToken",
+        f"POST {_C3}/register/msisdn/requestToken",
+    ),
+    MEDIA: (
+        f"GET {_C1}/media/download/{{}}/{{}}",
+        f"GET {_C1}/media/download/{{}}/{{}}/{{}}",
+        f"GET {_C1}/media/thumbnail/{{}}/{{}}",
+        f"GET {_C1}/media/preview_url",
+        f"GET {_C1}/media/config",
+        "POST /_matrix/media/v3/upload",
+        "PUT /_matrix/media/v3/upload/{}/{}",
+        "POST /_matrix/media/v1/create",
+        "GET /_matrix/media/v3/download/{}/{}",
+        "GET /_matrix/media/v3/download/{}/{}/{}",
+        "GET /_matrix/media/v3/thumbnail/{}/{}",
+        "GET /_matrix/media/v3/preview_url",
+        "GET /_matrix/media/v3/config",
+        f"GET {_F1}/media/download/{{}}",
+        f"GET {_F1}/media/thumbnail/{{}}",
+    ),
+    BRIDGES: (
+        f"POST {_C1}/appservice/{{}}/ping",
+        f"PUT {_C3}/directory/list/appservice/{{}}/{{}}",
+        f"GET {_C3}/thirdparty/protocols",
+        f"GET {_C3}/thirdparty/protocol/{{}}",
+        f"GET {_C3}/thirdparty/location/{{}}",
+        f"GET {_C3}/thirdparty/user/{{}}",
+        f"GET {_C3}/thirdparty/location",
+        f"GET {_C3}/thirdparty/user",
+    ),
+    OAUTH: (
+        f"GET {_C1}/auth_metadata",
+        f"GET {_C3}/login/sso/redirect",
+        f"GET {_C3}/login/sso/redirect/{{}}",
+    ),
+    ENCRYPTION: (
+        f"GET {_F1}/user/devices/{{}}",
+        f"POST {_F1}/user/keys/claim",
+        f"POST {_F1}/user/keys/query",
+    ),
+    ADMIN: (
+        f"GET {_C1}/admin/suspend/{{}}",
+        f"PUT {_C1}/admin/suspend/{{}}",
+        f"GET {_C1}/admin/lock/{{}}",
+        f"PUT {_C1}/admin/lock/{{}}",
+    ),
+    CALLS: (f"GET {_C3}/voip/turnServer",),
+    PUSH: (f"GET {_C3}/pushers", f"POST {_C3}/pushers/set"),
+    POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
+    IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),
+    "each kind of query has an endpoint of its own": (f"GET {_F1}/query/{{}}",),
+    "not built yet": (
+        f"GET {_C1}/mutual_rooms",
+        f"GET {_C3}/notifications",
+        f"GET {_C1}/room_summary/{{}}",
+        f"POST {_C3}/search",
+        f"GET {_C1}/rooms/{{}}/hierarchy",
+        "GET /.well-known/matrix/support",
+        f"POST {_C3}/user_directory/search",
+        f"GET {_F1}/timestamp_to_event/{{}}",
+    ),
+}
+
+EXTRAS: dict[str, str] = {
+    r"/_tinyserver/": "this server's own",
+    r"/_synapse/admin/v1/register": "how existing tools make accounts",
+    r"/_matrix/key/v2/(server|query/\{\})/\{\}": "older servers name the key that they want",
+    rf"{_F1}/send_(join|leave)/\{{\}}/\{{\}}": "version 1 of what has a version 2",
+    rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
+    r"/_matrix/static/client/login/": "a page of signing in",
+    r"/_matrix/client/unstable/[a-z-]+\.": "proposals that are not in v1.19",
+    rf"{_C1}/rendezvous": "what comes after v1.19",
+}
+
+
+def normal(path: str) -> str:
+    """A path with parameters that have no names."""
+    return re.sub(r"\{[^}]*\}", "{}", path.strip())
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Router:
+    """The endpoints of a server that has everything switched on."""
+    made = TinyServer(tmp_path_factory.mktemp("coverage"))
+    made.init()
+
+    async def build() -> Router:
+        parts = Server(load_config(made.config_file))
+        await parts.stop()
+        return parts.router
+
+    return asyncio.run(build())
+
+
+@pytest.fixture(scope="module")
+def specified() -> dict[Operation, str]:
+    """(method, path) of every operation that this server is to serve, with its name."""
+    text = (Path(__file__).parent / "vectors" / "endpoints.tsv").read_text("utf-8")
+    rows = csv.DictReader(text.splitlines()[1:], delimiter="\t")
+    return {(row["method"], normal(row["path"])): row["operationId"] for row in rows if row["api"] not in OUTGOING_APIS}
+
+
+def left_out() -> set[Operation]:
+    return {(entry.split()[0], entry.split()[1]) for entries in LEFT_OUT.values() for entry in entries}
+
+
+def forms(endpoint: Endpoint) -> set[Operation]:
+    """An endpoint as operations: two where its last parameter may be missing."""
+    shorter = re.sub(r"/\{\w+\?\}$", "", endpoint.path)
+    return {(endpoint.method, normal(path)) for path in (endpoint.path, shorter)}
+
+
+def served(endpoints: Iterable[Endpoint]) -> set[Operation]:
+    return {form for endpoint in endpoints for form in forms(endpoint)}
+
+
+def test_every_operation_is_served_or_has_a_reason(router: Router, specified: dict[Operation, str]) -> None:
+    found = served(router.routes())
+    answered = specified.keys() & found
+    print(f"{len(answered)} of {len(specified)} operations of the specification are served")
+    assert specified.keys() - found - left_out() == set()
+
+
+def test_reasons_are_not_kept_for_what_is_served(router: Router, specified: dict[Operation, str]) -> None:
+    assert left_out() & served(router.routes()) == set()
+    assert left_out() - specified.keys() == set()
+
+
+def test_everything_else_that_is_served_is_known(router: Router, specified: dict[Operation, str]) -> None:
+    beyond = served(endpoint for endpoint in router.routes() if not forms(endpoint) & specified.keys())
+    assert [path for _, path in beyond if not any(re.match(known, path) for known in EXTRAS)] == []
+    assert [known for known in EXTRAS if not any(re.match(known, path) for _, path in beyond)] == []
+
+
+def test_other_paths_lead_to_operations_of_today(router: Router, specified: dict[Operation, str]) -> None:
+    paths = {path for _, path in specified}
+    assert [other for other in OTHER_PATHS if normal(other.known) not in paths] == []
+    for endpoint in router.routes():
+        for method, path in others_of(endpoint.method, endpoint.path):
+            assert router.match(method, path.replace("{", "").replace("}", "").encode())[0].endpoint is endpoint
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("GET", "/_matrix/client/r0/sync", f"{_C3}/sync"),
+        ("GET", "/_matrix/client/api/v1/publicRooms", f"{_C3}/publicRooms"),
+        ("POST", "/_matrix/client/unstable/keys/device_signing/upload", f"{_C3}/keys/device_signing/upload"),
+        ("GET", "/_matrix/client/unstable/rooms/r/relations/e", f"{_C1}/rooms/{{roomId}}/relations/{{eventId}}"),
+        ("GET", "/_matrix/client/v1/joined_rooms", f"{_C3}/joined_rooms"),
+    ],
+)
+def test_older_prefixes(router: Router, method: str, path: str, known: str) -> None:
+    assert router.match(method, path.encode())[0].endpoint.path == known
+
+
+def test_what_nobody_knows_is_not_recognised(router: Router) -> None:
+    for path, status in (
+        ("/_matrix/client/unstable/org.example.msc9999/sync", 404),
+        ("/_matrix/client/r1/sync", 404),
+        ("/_matrix/client/r0/sync", 405),
+    ):
+        with pytest.raises(Unrecognized) as caught:
+            router.match("DELETE", path.encode())
+        assert caught.value.status == status
