@@ -29,7 +29,6 @@ MAIL = "third-party identifiers and mail are not built yet"
 MEDIA = "media are not built yet"
 BRIDGES = "application services are not built yet"
 OAUTH = "signing in through the browser is not built yet"
-ENCRYPTION = "encryption between servers is not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
 CALLS = "calls are not built yet"
 PUSH = "pushers are not built yet"
@@ -83,11 +82,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C1}/auth_metadata",
         f"GET {_C3}/login/sso/redirect",
         f"GET {_C3}/login/sso/redirect/{{}}",
-    ),
-    ENCRYPTION: (
-        f"GET {_F1}/user/devices/{{}}",
-        f"POST {_F1}/user/keys/claim",
-        f"POST {_F1}/user/keys/query",
     ),
     ADMIN: (
         f"GET {_C1}/admin/suspend/{{}}",
