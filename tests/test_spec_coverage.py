@@ -114,7 +114,7 @@ EXTRAS: dict[str, str] = {
     rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
     r"/_matrix/static/client/login/": "a page of signing in",
     r"/_matrix/client/unstable/[a-z-]+\.": "proposals that are not in v1.19",
-    rf"{_C1}/rendezvous": "what comes after v1.19",
+    r"/_matrix/client/(v1/(rendezvous|rtc)|v4)": "what comes after v1.19",
 }
 
 
