@@ -63,6 +63,7 @@ from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
 from tinyserver.api.client.sliding_sync import UNSTABLE_FEATURES as SLIDING_SYNC
 from tinyserver.api.client.sliding_sync import SlidingSyncApi
+from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
 from tinyserver.api.client.sync import SyncApi
 from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
@@ -88,6 +89,7 @@ from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
+from tinyserver.directory.spaces import Spaces
 from tinyserver.encryption.cross_signing import CrossSigning
 from tinyserver.encryption.dehydrated_devices import UNSTABLE_FEATURES as DEHYDRATED_DEVICES
 from tinyserver.encryption.dehydrated_devices import DehydratedDevices
@@ -113,6 +115,7 @@ from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.queries import RemoteQueries
 from tinyserver.federation.participation.rooms import FederatedRooms
+from tinyserver.federation.participation.spaces import SpaceQueries
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.sender import FederationSender
@@ -309,6 +312,9 @@ class Server:
         self.public_rooms = PublicRooms(self.db, config.server_name, self.queries)
         self.router.add(AliasesApi(self.aliases))
         self.router.add(PublicRoomsApi(self.public_rooms))
+        space_queries = SpaceQueries(self.federation_client, time.monotonic) if config.federation.enabled else None
+        spaces = Spaces(self.db, self.aliases, config.server_name, time.monotonic, space_queries)
+        self.router.add(ClientSpacesApi(spaces))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
