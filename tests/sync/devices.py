@@ -24,6 +24,7 @@ from tinyserver.storage import account_data, events, names, room_state, rooms
 from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.requests import FilterSet, Reader, SyncRequest
 from tinyserver.sync.service import SyncService
+from tinyserver.sync.sliding.service import SlidingSyncService
 from tinyserver.sync.sources import Sources
 from tinyserver.sync.waiting import Followers
 
@@ -49,6 +50,7 @@ class SyncWorld:
         )
         engine = SyncEngine(world.db, self.bell, sources, self.followers)
         self.service = SyncService(world.db, self.bell, world.clock, sources, engine, self.followers)
+        self.sliding = SlidingSyncService(world.db, self.bell, world.clock, sources, engine, self.followers)
 
     async def device(self, user: str, number: int = 1, **filters: Json) -> Device:
         """A device of a user, who is known from now on."""
