@@ -28,7 +28,6 @@ OUTGOING_APIS = ("application-service", "push-gateway")
 MAIL = "third-party identifiers and mail are not built yet"
 MEDIA = "media are not built yet"
 BRIDGES = "application services are not built yet"
-OAUTH = "signing in through the browser is not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
 CALLS = "calls are not built yet"
 PUSH = "pushers are not built yet"
@@ -78,11 +77,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C3}/thirdparty/location",
         f"GET {_C3}/thirdparty/user",
     ),
-    OAUTH: (
-        f"GET {_C1}/auth_metadata",
-        f"GET {_C3}/login/sso/redirect",
-        f"GET {_C3}/login/sso/redirect/{{}}",
-    ),
     ADMIN: (
         f"GET {_C1}/admin/suspend/{{}}",
         f"PUT {_C1}/admin/suspend/{{}}",
@@ -111,6 +105,8 @@ EXTRAS: dict[str, str] = {
     rf"{_F1}/send_(join|leave)/\{{\}}/\{{\}}": "version 1 of what has a version 2",
     rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
     r"/_matrix/static/client/login/": "a page of signing in",
+    r"/oauth2/|/(account|link|register)$": "OAuth and its pages, which have no paths in the specification",
+    r"/\.well-known/(openid-configuration|oauth-authorization-server)$": "how OAuth itself finds an issuer's metadata",
     r"/_matrix/client/unstable/[a-z-]+\.": "proposals that are not in v1.19",
     r"/_matrix/client/(v1/(rendezvous|rtc)|v4)": "what comes after v1.19",
 }

@@ -57,7 +57,6 @@ from tinyserver.api.client.receipts import ReceiptsApi
 from tinyserver.api.client.registration import RegistrationApi
 from tinyserver.api.client.relations import RelationsApi
 from tinyserver.api.client.rendezvous import UNSTABLE_FEATURES as RENDEZVOUS
-from tinyserver.api.client.rendezvous import EtaggedRendezvousApi, RendezvousApi
 from tinyserver.api.client.reports import ReadReportsApi, ReportsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
@@ -85,6 +84,7 @@ from tinyserver.api.routing import Router, Surface
 from tinyserver.api.well_known import WellKnownApi
 from tinyserver.bell import Bell
 from tinyserver.clock import Clock
+from tinyserver.composition.oauth import add_oauth
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
@@ -95,6 +95,7 @@ from tinyserver.encryption.dehydrated_devices import UNSTABLE_FEATURES as DEHYDR
 from tinyserver.encryption.dehydrated_devices import DehydratedDevices
 from tinyserver.encryption.device_keys import DeviceKeys
 from tinyserver.encryption.device_news import DeviceNewsReader
+from tinyserver.encryption.identity_resets import IdentityResets
 from tinyserver.encryption.key_backup import KeyBackup
 from tinyserver.encryption.remote import NobodyElse
 from tinyserver.encryption.removed_devices import RemovedDevices
@@ -127,7 +128,6 @@ from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
-from tinyserver.oauth.rendezvous import Mailboxes
 from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.dns import Resolver
 from tinyserver.outgoing.http import HttpClient
@@ -193,6 +193,7 @@ class Server:
 
         # The HTTP floor.
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
+        self.public_url = PublicUrl(config.public_url)
         self.router = Router()
         self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
 
@@ -344,7 +345,7 @@ class Server:
             allow_guests=config.registration.allow_guests,
         )
         shared_secret = SharedSecretRegistration(self.registration, config.registration.shared_secret, time.monotonic)
-        login = Login(self.db, self.sessions, self.passwords, self.uia, time.monotonic)
+        self.login = Login(self.db, self.sessions, self.passwords, self.uia, time.monotonic)
         self.management = AccountManagement(
             self.db,
             token_cache,
@@ -357,10 +358,11 @@ class Server:
         )
         self.router.add(RegistrationApi(self.registration))
         self.router.add(SharedSecretApi(shared_secret))
-        self.router.add(LoginApi(login, self.sessions))
+        self.router.add(LoginApi(self.login, self.sessions, config.server_name))
         self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
-        self.router.add(DevicesApi(Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)))
+        self.devices = Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)
+        self.router.add(DevicesApi(self.devices))
         self.profiles = Profiles(self.db, self.accounts, propagator=self.membership, remote=self.queries)
         self.router.add(ProfileApi(self.profiles))
         self.router.add(AccountDataApi(AccountData(self.db, {"m.push_rules": self.push_rules.content})))
@@ -373,9 +375,23 @@ class Server:
 
     def _build_oauth(self, config: Config) -> None:
         """Signing in with a web browser, and by QR code."""
-        public_url = PublicUrl(config.public_url)
-        self.router.add(EtaggedRendezvousApi(Mailboxes(time.monotonic, self.clock.now_ms), public_url))
-        self.router.add(RendezvousApi(Mailboxes(time.monotonic, self.clock.now_ms)))
+        self.identity_resets = IdentityResets(time.monotonic)
+        add_oauth(
+            self.router,
+            self.db,
+            self.clock,
+            self.limiter,
+            self.public_url,
+            config.server_name,
+            sessions=self.sessions,
+            passwords=self.passwords,
+            registration=self.registration,
+            login=self.login,
+            management=self.management,
+            devices=self.devices,
+            profiles=self.profiles,
+            identity_resets=self.identity_resets,
+        )
 
     def _build_serving(self, config: Config) -> None:
         """What other servers get of the rooms that this one is in, and of its users."""
@@ -398,9 +414,11 @@ class Server:
             self.router.add(UserKeysApi(self.device_keys, config.server_name))
             received = ReceivedDeviceMessages(self.db, self.to_device)
             self.transactions.handle("m.direct_to_device", received.take)
-        cross_signing = CrossSigning(self.db, self.uia, self.passwords, others, config.server_name)
+        cross_signing = CrossSigning(
+            self.db, self.uia, self.passwords, others, config.server_name, self.identity_resets
+        )
         self.router.add(KeysApi(self.device_keys, self.device_news, self.bell))
-        self.router.add(CrossSigningApi(cross_signing))
+        self.router.add(CrossSigningApi(cross_signing, self.public_url))
         self.router.add(ToDeviceApi(self.to_device))
         self.router.add(KeyBackupApi(KeyBackup(self.db)))
         self.router.add(DehydratedDevicesApi(DehydratedDevices(self.db, self.clock, self.sessions)))

@@ -72,6 +72,10 @@ class Devices:
             flows=[("m.login.password",)],
             stages={"m.login.password": PasswordStage(self._passwords, requester.user_nid)},
         )
+        await self.remove_proved(requester, device_ids)
+
+    async def remove_proved(self, requester: Requester, device_ids: Collection[str]) -> None:
+        """As :meth:`remove`, for somebody who has just proved who they are."""
 
         def step(tx: WriteTransaction) -> None:
             rows = (devices.find(tx, requester.user_nid, device_id) for device_id in set(device_ids))

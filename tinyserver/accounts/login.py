@@ -89,14 +89,18 @@ class Login:
             flows=[("m.login.password",)],
             stages={"m.login.password": PasswordStage(self._passwords, requester.user_nid)},
         )
+        return self.issue_token(requester.user_nid, LOGIN_TOKEN_SECONDS), int(LOGIN_TOKEN_SECONDS * 1000)
+
+    def issue_token(self, user: int, seconds: float) -> str:
+        """A token for one login of a user (by number) who has just proved who they are."""
         now = self._monotonic()
-        for token_hash, (_, expires) in list(self._login_tokens.items()):  # the oldest first
+        for token_hash, (_, expires) in list(self._login_tokens.items()):  # about the oldest first
             if expires > now and len(self._login_tokens) < _MAX_LOGIN_TOKENS:
                 break
             del self._login_tokens[token_hash]
         token = new_login_token()
-        self._login_tokens[digest(token)] = (requester.user_nid, now + LOGIN_TOKEN_SECONDS)
-        return token, int(LOGIN_TOKEN_SECONDS * 1000)
+        self._login_tokens[digest(token)] = (user, now + seconds)
+        return token
 
     async def _open(self, user: int, wanted: NewSession) -> LoggedIn:
         def step(tx: WriteTransaction) -> LoggedIn:

@@ -81,14 +81,28 @@ class AccountManagement:
         check_new_password(new_password)
         parameters = [digest(new_password).hex(), logout_devices]
         _, account = await self._prove(requester, "change the password", parameters, auth)
-        hashed = await self._hasher.hash(new_password)
         keep = None if requester is None else requester.device_nid
+        await self.replace_password(account.nid, new_password, logout_devices=logout_devices, keep=keep)
+
+    async def replace_password(
+        self, user: int, new_password: str, *, logout_devices: bool, keep: int | None = None
+    ) -> None:
+        """Replace the password of a user (by number) who has just proved who they are.
+
+        Args:
+            logout_devices: whether all sessions end and their devices go, but for the device with the number `keep`.
+
+        Raises:
+            WeakPassword.
+        """
+        check_new_password(new_password)
+        hashed = await self._hasher.hash(new_password)
 
         def step(tx: WriteTransaction) -> None:
-            _check_in_use(tx, account.nid)
-            accounts.set_password(tx, account.nid, hashed)
+            _check_in_use(tx, user)
+            accounts.set_password(tx, user, hashed)
             if logout_devices:
-                self._sessions.remove_all_devices(tx, account.nid, keep=keep)
+                self._sessions.remove_all_devices(tx, user, keep=keep)
 
         await self._db.write(step)
 
@@ -120,16 +134,20 @@ class AccountManagement:
             UserInteractionRequired.
         """
         user_id, account = await self._prove(requester, "deactivate", [erase], auth)
+        await self.close(user_id, account.nid, erase=erase)
+
+    async def close(self, user_id: str, user: int, *, erase: bool) -> None:
+        """Close the account of a user (also by number) who has just proved who they are; see :meth:`deactivate`."""
 
         def step(tx: WriteTransaction) -> None:
-            _check_in_use(tx, account.nid)
-            accounts.deactivate(tx, account.nid, erase=erase)
-            self._sessions.remove_all_devices(tx, account.nid)
-            filters.remove_all(tx, account.nid)
+            _check_in_use(tx, user)
+            accounts.deactivate(tx, user, erase=erase)
+            self._sessions.remove_all_devices(tx, user)
+            filters.remove_all(tx, user)
             if erase:
-                profiles.remove(tx, account.nid)
-                account_data.remove_all(tx, account.nid)
-            tx.on_commit(lambda: self._cache.drop_user(account.nid))
+                profiles.remove(tx, user)
+                account_data.remove_all(tx, user)
+            tx.on_commit(lambda: self._cache.drop_user(user))
 
         await self._db.write(step)
         if self._departures is not None:

@@ -126,6 +126,33 @@ class Registration:
             lambda tx: self._store(tx, localpart, guest, hashed, results.get(TOKEN), request.session)
         )
 
+    @property
+    def mode(self) -> Mode:
+        """Who may register."""
+        return self._mode
+
+    async def register_on_page(self, username: str, password: str, token: str | None) -> str:
+        """Register an ordinary account for somebody on one of this server's own pages; the user ID.
+
+        Args:
+            token: a registration token; needed where only those who have one may register.
+
+        Raises:
+            Forbidden: registration is closed, or the token is not valid.
+            MissingParam: no token was given.
+            InvalidUsername, UserInUse, Exclusive, WeakPassword.
+        """
+        self._check_open()
+        if token is None and self._mode == "token":
+            raise MissingParam("To register on this server you need a registration token from its administrator.")
+        localpart = self.check_username(username)
+        check_new_password(password)
+        if token is not None:
+            self._db.glance(lambda tx: self._tokens.check(tx, token))
+        hashed = await self._hasher.hash(password)
+        registered = await self._db.write(lambda tx: self._store(tx, localpart, None, hashed, token, None))
+        return registered.user_id
+
     async def register_guest(self, session: NewSession) -> Registered:
         """Make a guest account with a random name.
 

@@ -99,11 +99,16 @@ class RegistrationTokens:
         Raises:
             Forbidden: the token is no longer valid.
         """
+        row = self.check(tx, token)
+        registration_tokens.count_use(tx, token)
+        return row.makes_admin
+
+    def check(self, tx: ReadTransaction, token: str) -> RegistrationTokenRow:
+        """The token. Raises Forbidden for one that cannot be used (any more)."""
         row = self.find_valid(tx, token)
         if row is None:
             raise Forbidden(_INVALID)
-        registration_tokens.count_use(tx, token)
-        return row.makes_admin
+        return row
 
 
 class RegistrationTokenStage:

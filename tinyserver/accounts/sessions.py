@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tinyserver.accounts.authentication import TokenCache
 from tinyserver.accounts.requester import Requester
-from tinyserver.accounts.tokens import digest, new_access_token, new_device_id, new_refresh_token
+from tinyserver.accounts.tokens import digest, family_of, new_access_token, new_device_id, new_family, new_refresh_token
 from tinyserver.clock import Clock
 from tinyserver.protocol.errors import InvalidParam, UnknownToken, UserLocked
 from tinyserver.storage import accounts, devices, sessions
@@ -32,14 +32,23 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuthGrant:
+    """To which client (by number) a user granted which scope."""
+
+    client: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewSession:
     """What a client wants: a device of its choice (None: a new one), the display name if that device is new, and
-    whether it can refresh tokens."""
+    whether it can refresh tokens. `grant` is there where it was the user who let it in, by OAuth."""
 
     device_id: str | None
     display_name: str | None
     can_refresh: bool
     origin: Origin
+    grant: OAuthGrant | None = None
 
     def check(self) -> None:
         """Raises InvalidParam for a device ID or a name that cannot be kept."""
@@ -118,15 +127,22 @@ class Sessions:
         device_id = wanted.device_id
         known = None if device_id is None else devices.find(tx, user, device_id)
         if known is not None:
-            device = known.nid
+            device, device_id = known.nid, known.device_id
             sessions.remove_of_device(tx, device)
             tx.on_commit(lambda: self._cache.drop_device(device))
-            return self._add(tx, user, device, known.device_id, now, can_refresh=wanted.can_refresh)
-        while device_id is None or devices.find(tx, user, device_id) is not None:
-            device_id = new_device_id()
-        seen = Seen(now, wanted.origin.address, wanted.origin.agent)
-        device = devices.add(tx, user, device_id, wanted.display_name, seen)
-        return self._add(tx, user, device, device_id, now, can_refresh=wanted.can_refresh)
+        else:
+            while device_id is None or devices.find(tx, user, device_id) is not None:
+                device_id = new_device_id()
+            seen = Seen(now, wanted.origin.address, wanted.origin.agent)
+            device = devices.add(tx, user, device_id, wanted.display_name, seen)
+        family = ""
+        if wanted.grant is not None:
+            family = new_family()
+            grant = wanted.grant
+            devices.set_oauth(tx, device, client=grant.client, scope=grant.scope, family_hash=digest(family))
+        elif known is not None:
+            devices.set_oauth(tx, device, client=None, scope=None, family_hash=None)
+        return self._add(tx, user, device, device_id, now, can_refresh=wanted.can_refresh, family=family)
 
     async def refresh(self, refresh_token: str) -> Tokens:
         """New tokens for a refresh token, which stays valid until one of the new ones is used.
@@ -135,28 +151,35 @@ class Sessions:
             UnknownToken: unknown or used up; with `soft_logout` when it has only expired.
             UserLocked: the account is locked.
         """
-        refresh_hash = digest(refresh_token)
+        return await self._db.write(lambda tx: self.refresh_in_step(tx, refresh_token, client=None))
 
-        def step(tx: WriteTransaction) -> Tokens:
-            session = sessions.of_refresh_token(tx, refresh_hash)
-            user = None if session is None else accounts.get(tx, session.user)
-            device = None if session is None else devices.get(tx, session.device)
-            if session is None or device is None or user is None or user.is_deactivated:
-                raise UnknownToken("The refresh token is not known or was used already. Log in again.")
-            now = self._clock.now_ms()
-            if session.refresh_expires is not None and session.refresh_expires <= now:
-                raise UnknownToken("The refresh token has expired. Log in again.", soft_logout=True)
-            if user.is_locked:
-                raise UserLocked
-            if session.replaces is not None:
-                sessions.confirm(tx, session)
-                tx.on_commit(lambda: self._cache.drop_device(session.device))
-            sessions.remove_unused(tx, session)
-            return self._add(
-                tx, session.user, session.device, device.device_id, now, can_refresh=True, replaces=session.nid
-            )
-
-        return await self._db.write(step)
+    def refresh_in_step(self, tx: WriteTransaction, refresh_token: str, *, client: int | None) -> Tokens:
+        """As :meth:`refresh`, inside a step, for a token that was given to this OAuth client (None: by a login)."""
+        session = sessions.of_refresh_token(tx, digest(refresh_token))
+        user = None if session is None else accounts.get(tx, session.user)
+        device = None if session is None else devices.get(tx, session.device)
+        if session is None or device is None or user is None or user.is_deactivated or device.oauth_client != client:
+            raise UnknownToken("The refresh token is not known or was used already. Log in again.")
+        now = self._clock.now_ms()
+        if session.refresh_expires is not None and session.refresh_expires <= now:
+            raise UnknownToken("The refresh token has expired. Log in again.", soft_logout=True)
+        if user.is_locked:
+            raise UserLocked
+        if session.replaces is not None:
+            sessions.confirm(tx, session)
+            tx.on_commit(lambda: self._cache.drop_device(session.device))
+        sessions.remove_unused(tx, session)
+        family = family_of(refresh_token) or ""
+        return self._add(
+            tx,
+            session.user,
+            session.device,
+            device.device_id,
+            now,
+            can_refresh=True,
+            replaces=session.nid,
+            family=family,
+        )
 
     async def logout(self, requester: Requester) -> None:
         """End the requester's session and delete its device."""
@@ -195,9 +218,10 @@ class Sessions:
         *,
         can_refresh: bool,
         replaces: int | None = None,
+        family: str = "",
     ) -> Tokens:
         access_token = new_access_token()
-        refresh_token = new_refresh_token() if can_refresh else None
+        refresh_token = new_refresh_token(family) if can_refresh else None
         expires_in = self._lifetimes.access if can_refresh else None
         refresh_in = self._lifetimes.refresh
         sessions.add(

@@ -14,9 +14,20 @@ def new_access_token() -> str:
     return "tsa_" + secrets.token_urlsafe(32)
 
 
-def new_refresh_token() -> str:
-    """A refresh token: `tsr_` and 32 random bytes."""
-    return "tsr_" + secrets.token_urlsafe(32)
+def new_refresh_token(family: str = "") -> str:
+    """A refresh token: `tsr_` and 32 random bytes; where it has a family, that and a dot come before these."""
+    return "tsr_" + (f"{family}." if family else "") + secrets.token_urlsafe(32)
+
+
+def new_family() -> str:
+    """What all refresh tokens of one login have in common, so that an old one is known for what it is."""
+    return secrets.token_urlsafe(18)
+
+
+def family_of(refresh_token: str) -> str | None:
+    """The family of a refresh token, or None for one that has none."""
+    family, dot, _ = refresh_token.removeprefix("tsr_").partition(".")
+    return family if dot and family else None
 
 
 def new_login_token() -> str:

@@ -56,6 +56,7 @@ OTHER_PATHS = (
     OtherPath(_UNSTABLE + "/uk.tcpip.msc4133/profile/{userId}", _V3 + "/profile/{userId}"),
     OtherPath(_UNSTABLE + "/uk.tcpip.msc4133/profile/{userId}/{keyName}", _V3 + "/profile/{userId}/{keyName}"),
     OtherPath(_UNSTABLE + "/org.matrix.msc3882/login/get_token", _V1 + "/login/get_token"),
+    OtherPath(_UNSTABLE + "/org.matrix.msc2965/auth_metadata", _V1 + "/auth_metadata"),
     OtherPath(_UNSTABLE + "/org.matrix.msc4151/rooms/{roomId}/report", _V3 + "/rooms/{roomId}/report"),
     OtherPath(_UNSTABLE + "/org.matrix.msc4260/users/{userId}/report", _V3 + "/users/{userId}/report"),
     OtherPath(_UNSTABLE + f"/{_KNOCK}/knock/{{roomIdOrAlias}}", _V3 + "/knock/{roomIdOrAlias}"),

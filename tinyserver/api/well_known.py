@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.oauth.locations import ACCOUNT
+from tinyserver.api.oauth.metadata import issuer_at
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.config import Config
 from tinyserver.protocol.errors import NotFound
@@ -25,6 +27,11 @@ class WellKnownApi:
         self._client: dict[str, Any] = {}
         if config.public_url:
             self._client["m.homeserver"] = {"base_url": config.public_url}
+            public_url = config.public_url.rstrip("/")
+            self._client["org.matrix.msc2965.authentication"] = {
+                "issuer": issuer_at(public_url),
+                "account": public_url + ACCOUNT,
+            }
         self._server = _server_address(config) if config.federation.enabled else ""
 
     @endpoint(

@@ -13,6 +13,7 @@ import orjson
 from tinyserver.accounts.password_check import PasswordCheck, PasswordStage
 from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.uia import UserInteractiveAuth
+from tinyserver.encryption.identity_resets import IdentityResets
 from tinyserver.encryption.key_objects import (
     USAGE_NAMES,
     CrossSigningKey,
@@ -60,20 +61,29 @@ class CrossSigning:
         passwords: PasswordCheck,
         remote: RemoteDevices,
         server_name: str,
+        resets: IdentityResets,
     ) -> None:
         self._db = db
         self._uia = uia
         self._passwords = passwords
         self._remote = remote
         self._server_name = server_name
+        self._resets = resets
 
     async def upload_keys(
-        self, requester: Requester, uploaded: Mapping[Usage, Mapping[str, Any] | None], auth: Mapping[str, Any] | None
+        self,
+        requester: Requester,
+        uploaded: Mapping[Usage, Mapping[str, Any] | None],
+        auth: Mapping[str, Any] | None,
+        reset_url: str,
     ) -> None:
         """Publish the requester's cross-signing keys.
 
         Whoever replaces keys, or adds some to those that are there, must prove to be the user. Keys that a new master
         key did not sign go with the old one.
+
+        Args:
+            reset_url: the page on which users of devices that were signed in by OAuth prove it.
 
         Raises:
             UserInteractionRequired, MissingParam, InvalidParam, BadJson, InvalidSignature, Forbidden.
@@ -86,14 +96,33 @@ class CrossSigning:
         try:
             await self._db.write(lambda tx: _store_keys(tx, requester, keys, is_proved=False))
         except _NeedsAuthentication:
-            await self._uia.authorise(
-                auth,
-                operation=f"replace the cross-signing keys of {requester.user_id}",
-                parameters={USAGE_NAMES[usage]: key.public_key for usage, key in keys.items()},
-                flows=[("m.login.password",)],
-                stages={"m.login.password": PasswordStage(self._passwords, requester.user_nid)},
-            )
+            await self._prove(requester, keys, auth, reset_url)
             await self._db.write(lambda tx: _store_keys(tx, requester, keys, is_proved=True))
+            self._resets.end(requester.user_nid)
+
+    async def _prove(
+        self,
+        requester: Requester,
+        keys: Mapping[Usage, CrossSigningKey],
+        auth: Mapping[str, Any] | None,
+        reset_url: str,
+    ) -> None:
+        """Have the requester prove to be the user: by password, or on the page if that is how the device came in."""
+        if self._is_of_oauth(requester):
+            self._resets.check(requester.user_nid, auth, reset_url)
+            return
+        await self._uia.authorise(
+            auth,
+            operation=f"replace the cross-signing keys of {requester.user_id}",
+            parameters={USAGE_NAMES[usage]: key.public_key for usage, key in keys.items()},
+            flows=[("m.login.password",)],
+            stages={"m.login.password": PasswordStage(self._passwords, requester.user_nid)},
+        )
+
+    def _is_of_oauth(self, requester: Requester) -> bool:
+        device = requester.device_nid
+        row = None if device is None else self._db.glance(lambda tx: devices.get(tx, device))
+        return row is not None and row.oauth_client is not None
 
     async def upload_signatures(self, requester: Requester, uploads: Uploads) -> dict[str, dict[str, Any]]:
         """Publish signatures: of the requester's self-signing key on own devices, of own devices on the master key,

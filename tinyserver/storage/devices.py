@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -19,21 +20,26 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device; `nid` is the number by which sessions and events name it."""
+    """A device; `nid` is the number by which sessions and events name it.
+
+    A device that was signed in by OAuth names its client by number, and the scope that was granted.
+    """
 
     nid: int
     user: int
     device_id: str
     display_name: str | None
     seen: Seen | None
+    oauth_client: int | None = None
+    oauth_scope: str | None = None
 
 
-_COLUMNS = "nid, user, device_id, display_name, seen_ts, seen_ip, seen_agent"
+_COLUMNS = "nid, user, device_id, display_name, seen_ts, seen_ip, seen_agent, oauth_client, oauth_scope"
 
 
-def _from_row(row: tuple[int, int, str, str | None, int | None, str | None, str | None]) -> DeviceRow:
+def _from_row(row: tuple[Any, ...]) -> DeviceRow:
     seen = None if row[4] is None else Seen(row[4], row[5] or "", row[6] or "")
-    return DeviceRow(row[0], row[1], row[2], row[3], seen)
+    return DeviceRow(row[0], row[1], row[2], row[3], seen, row[7], row[8])
 
 
 def find(tx: ReadTransaction, user: int, device_id: str) -> DeviceRow | None:
@@ -64,6 +70,24 @@ def add(tx: WriteTransaction, user: int, device_id: str, display_name: str | Non
     ).lastrowid
     assert nid is not None
     return nid
+
+
+def of_oauth_family(tx: ReadTransaction, family_hash: bytes) -> DeviceRow | None:
+    """The device whose refresh tokens have this in common (as SHA-256), or None."""
+    # Without the second condition the index, which leaves out the empty ones, is not used.
+    sql = f"SELECT {_COLUMNS} FROM devices WHERE oauth_family = ? AND oauth_family IS NOT NULL"
+    row = tx.row(sql, (family_hash,))
+    return None if row is None else _from_row(row)
+
+
+def set_oauth(
+    tx: WriteTransaction, nid: int, *, client: int | None, scope: str | None, family_hash: bytes | None
+) -> None:
+    """Note how a device was signed in; all None: not by OAuth."""
+    tx.execute(
+        "UPDATE devices SET oauth_client = ?, oauth_scope = ?, oauth_family = ? WHERE nid = ?",
+        (client, scope, family_hash, nid),
+    )
 
 
 def rename(tx: WriteTransaction, nid: int, display_name: str) -> None:

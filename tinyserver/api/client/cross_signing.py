@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from tinyserver.api.calls import Call, NoQuery
+from tinyserver.api.oauth.locations import reset_url_at
+from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.encryption.cross_signing import CrossSigning, Uploads
 from tinyserver.storage.cross_signing import Usage
@@ -28,8 +30,9 @@ class CrossSigningApi:
 
     surface = Surface.CLIENT
 
-    def __init__(self, cross_signing: CrossSigning) -> None:
+    def __init__(self, cross_signing: CrossSigning, public_url: PublicUrl) -> None:
         self._cross_signing = cross_signing
+        self._public_url = public_url
 
     @endpoint(
         "POST",
@@ -46,7 +49,7 @@ class CrossSigningApi:
             Usage.SELF_SIGNING: body.self_signing_key,
             Usage.USER_SIGNING: body.user_signing_key,
         }
-        await self._cross_signing.upload_keys(call.requester, keys, body.auth)
+        await self._cross_signing.upload_keys(call.requester, keys, body.auth, reset_url_at(self._public_url.of(call)))
         return {}
 
     @endpoint(

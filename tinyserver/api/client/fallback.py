@@ -6,20 +6,19 @@ spec: client-server-api#fallback, client-server-api#login-fallback
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from tinyserver.accounts.uia import UserInteractionRequired, UserInteractiveAuth
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.forms import read_form
 from tinyserver.api.pages import Page, as_html
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.protocol.errors import InvalidParam, MatrixError, NotFound
+from tinyserver.protocol.errors import MatrixError, NotFound
 
 _STAGE = "/_matrix/client/v3/auth/{authType}/fallback/web"
 _SPEC = "client-server-api#fallback"
-_MAX_FORM = 4096
 
 _FORMS = {
     "m.login.dummy": '<form method="post"><button>Continue</button></form>',
@@ -103,11 +102,7 @@ class FallbackApi:
         """What was filled into the form."""
         stage = call.path["authType"]
         form = _form(stage)
-        raw = b"".join([piece async for piece in call.stream(_MAX_FORM)])
-        try:
-            fields: dict[str, Any] = dict(parse_qsl(raw.decode("utf-8"), errors="strict", max_num_fields=20))
-        except ValueError as error:
-            raise InvalidParam("The form is not encoded as it should be.") from error
+        fields: dict[str, Any] = {name: values[-1] for name, values in (await read_form(call)).items()}
         try:
             await self._uia.complete_aside(call.query.session, {**fields, "type": stage})
         except UserInteractionRequired as refused:

@@ -12,6 +12,7 @@ from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.client.session_answers import origin_of, session_answer, token_answer
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.api.web.sso import sso_flow
 from tinyserver.protocol.errors import MissingParam, Unknown
 
 _SPEC = "client-server-api#legacy-login"
@@ -49,14 +50,19 @@ class LoginApi:
 
     surface = Surface.CLIENT
 
-    def __init__(self, login: Login, sessions: Sessions) -> None:
+    def __init__(self, login: Login, sessions: Sessions, server_name: str) -> None:
         self._login = login
         self._sessions = sessions
+        self._flows = [
+            sso_flow(server_name),
+            {"type": "m.login.password"},
+            {"type": "m.login.token", "get_login_token": True},
+        ]
 
     @endpoint("GET", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE)
     async def flows(self, call: Call[NoBody, NoQuery]) -> Answer:
         """The ways to log in."""
-        return {"flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]}
+        return {"flows": self._flows}
 
     @endpoint("POST", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE, body=LoginBody, limit=Limit.LOGIN_ADDRESS)
     async def login(self, call: Call[LoginBody, NoQuery]) -> Answer:

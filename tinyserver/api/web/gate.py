@@ -1,0 +1,217 @@
+"""Signing in, and making an account: what comes before every page that is for somebody.
+
+spec: client-server-api#user-registration
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tinyserver.accounts.password_check import PasswordCheck
+from tinyserver.accounts.registration import Registration
+from tinyserver.api.answers import FullAnswer
+from tinyserver.api.calls import Call
+from tinyserver.api.rate_limits import Limit, RateLimiter, address_key
+from tinyserver.api.web.page import button, checkbox, escape, field, paragraph
+from tinyserver.api.web.visit import Visit
+from tinyserver.oauth.browser_sessions import BrowserSession, BrowserSessions
+from tinyserver.protocol.errors import (
+    Exclusive,
+    Forbidden,
+    InvalidUsername,
+    LimitExceeded,
+    MatrixError,
+    MissingParam,
+    UserInUse,
+    UserLocked,
+    WeakPassword,
+)
+
+MIN_PASSWORD = 8
+_MAX_HINT = 255
+
+_TOLD: dict[type[MatrixError], str] = {
+    LimitExceeded: "error_too_often",
+    UserLocked: "error_locked",
+    InvalidUsername: "error_username",
+    UserInUse: "error_taken",
+    Exclusive: "error_taken",
+    WeakPassword: "error_weak",
+    MissingParam: "error_token",
+    Forbidden: "error_token",
+}
+_REFUSALS = tuple(_TOLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Why somebody comes to the gate: for whom (text; empty: for nobody else), as whom, and whether to register."""
+
+    client: str = ""
+    user_hint: str = ""
+    register: bool = False
+
+
+class Gate:
+    """Keeps everybody out who is not signed in, and shows them how to get in.
+
+    Args:
+        server_name: what is written above every page.
+    """
+
+    def __init__(
+        self,
+        sessions: BrowserSessions,
+        passwords: PasswordCheck,
+        registration: Registration,
+        limiter: RateLimiter,
+        server_name: str,
+    ) -> None:
+        self._sessions = sessions
+        self._passwords = passwords
+        self._registration = registration
+        self._limiter = limiter
+        self._server_name = server_name
+        # Forms that were open while the server started anew must be sent again.
+        self._secret = secrets.token_bytes(32)
+
+    async def show(self, call: Call[Any, Any], answer: Callable[[Visit], Awaitable[FullAnswer]]) -> FullAnswer:
+        """Answer a visit, and turn errors into pages."""
+        visit = Visit(call, self._sessions, self._secret, self._server_name)
+        try:
+            await visit.read_form()
+            return await answer(visit)
+        except MatrixError as error:
+            return visit.problem_of(error)
+
+    async def enter(self, visit: Visit, purpose: Purpose) -> FullAnswer | BrowserSession:
+        """Who is signed in; otherwise the page, or the redirect, by which the visitor gets there."""
+        if visit.action == "sign_in":
+            return await self._sign_in(visit, purpose)
+        if visit.action == "register":
+            return await self._register(visit, purpose)
+        if visit.action == "sign_out":
+            visit.sign_out()
+            return visit.redirect(visit.here())
+        wanted = visit.query.get("show", "")
+        if visit.session is not None and not (purpose.register and not wanted):
+            return visit.session
+        if wanted == "register" or (purpose.register and not wanted):
+            return self._register_page(visit, purpose)
+        return self._sign_in_page(visit, purpose)
+
+    async def confirm(self, session: BrowserSession, password: str) -> bool:
+        """Whether this is the password of who is signed in. Raises LimitExceeded, UserLocked."""
+        try:
+            await self._passwords.check({"type": "m.id.user", "user": session.user_id}, password)
+        except Forbidden:
+            return False
+        return True
+
+    def limit(self, visit: Visit) -> None:
+        """Raises LimitExceeded when too much was tried from the visitor's address."""
+        self._limiter.spend(Limit.LOGIN_ADDRESS, address_key(visit.call.client_address))
+
+    async def _sign_in(self, visit: Visit, purpose: Purpose) -> FullAnswer:
+        identifier = {"type": "m.id.user", "user": visit.form.get("user", "").strip()}
+        try:
+            self.limit(visit)
+            user_id, account = await self._passwords.check(identifier, visit.form.get("password", ""))
+            if account.is_guest:
+                raise Forbidden
+        except Forbidden as error:
+            return self._sign_in_page(visit, purpose, "error_wrong", error.status)
+        except (LimitExceeded, UserLocked) as error:
+            return self._sign_in_page(visit, purpose, _TOLD[type(error)], error.status)
+        visit.sign_in(user_id)
+        return visit.redirect(visit.here())
+
+    async def _register(self, visit: Visit, purpose: Purpose) -> FullAnswer:
+        form = visit.form
+        password = form.get("password", "")
+        if password != form.get("repeated", ""):
+            return self._register_page(visit, purpose, "error_repeat", 400)
+        try:
+            if len(password) < MIN_PASSWORD:
+                raise WeakPassword
+            self._limiter.spend(Limit.REGISTRATION, address_key(visit.call.client_address))
+            user_id = await self._registration.register_on_page(
+                form.get("user", "").strip(), password, form.get("token", "").strip() or None
+            )
+        except _REFUSALS as error:
+            return self._register_page(visit, purpose, _TOLD[type(error)], error.status)
+        visit.sign_in(user_id)
+        return visit.redirect(visit.here())
+
+    def _sign_in_page(self, visit: Visit, purpose: Purpose, error: str = "", status: int = 200) -> FullAnswer:
+        user = visit.form.get("user", "") or _user_hint(purpose.user_hint)
+        failed = bool(error)
+        attributes = 'autocapitalize="none" spellcheck="false"'
+        focus = "" if user else " autofocus"
+        form = (
+            field("user", visit.text("user_name"), value=user, failed=failed,
+                  extra=f'autocomplete="username" {attributes}{focus}')
+            + field("password", visit.text("password"), kind="password", failed=failed,
+                    extra=f'autocomplete="current-password"{" autofocus" if user else ""}')
+            + button("sign_in", visit.text("sign_in"))
+        )  # fmt: skip
+        content = self._intro(visit, purpose, error) + visit.form_of(form)
+        if self._registration.mode != "closed":
+            content += f'<p><a href="{escape(visit.here(show="register"))}">{escape(visit.text("no_account"))}</a></p>'
+        return visit.page("sign_in_title", content, status=status)
+
+    def _register_page(self, visit: Visit, purpose: Purpose, error: str = "", status: int = 200) -> FullAnswer:
+        content = self._intro(visit, purpose, error)
+        if self._registration.mode == "closed":
+            content += paragraph(visit.text("register_closed"))
+        else:
+            content += visit.form_of(self._register_form(visit, purpose, failed=bool(error)))
+        if visit.session is not None:
+            label = visit.text("continue_as", user=visit.session.user_id)
+        else:
+            label = visit.text("have_account")
+        content += f'<p><a href="{escape(visit.here(show="sign_in"))}">{escape(label)}</a></p>'
+        return visit.page("register_title", content, status=status)
+
+    def _register_form(self, visit: Visit, purpose: Purpose, *, failed: bool) -> str:
+        user = visit.form.get("user", "") or _user_hint(purpose.user_hint)
+        token = visit.form.get("token", "") or visit.query.get("token", "")
+        form = field(
+            "user", visit.text("user_name"), value=user, failed=failed,
+            hint=visit.text("user_name_hint", server=self._server_name),
+            extra='autocomplete="username" autocapitalize="none" spellcheck="false" autofocus',
+        )  # fmt: skip
+        new = f'autocomplete="new-password" minlength="{MIN_PASSWORD}"'
+        form += field("password", visit.text("password"), kind="password", hint=visit.text("password_hint"),
+                      extra=new, failed=failed)  # fmt: skip
+        form += field("repeated", visit.text("repeat_password"), kind="password", extra=new, failed=failed)
+        if self._registration.mode == "token" or token:
+            form += field("token", visit.text("register_token"), value=token[:_MAX_HINT], failed=failed,
+                          hint=visit.text("register_token_hint"), extra='autocomplete="off"')  # fmt: skip
+        return form + button("register", visit.text("create_account"))
+
+    def _intro(self, visit: Visit, purpose: Purpose, error: str) -> str:
+        intro = paragraph(visit.text("sign_in_for", client=purpose.client)) if purpose.client else ""
+        return intro + (paragraph(visit.text(error), "error") if error else "")
+
+
+def password_form(visit: Visit, *, failed: bool) -> str:
+    """The fields for a new password."""
+    new = f'autocomplete="new-password" minlength="{MIN_PASSWORD}"'
+    return (
+        field("current", visit.text("current_password"), kind="password", failed=failed,
+              extra='autocomplete="current-password"')
+        + field("password", visit.text("new_password"), kind="password", hint=visit.text("password_hint"),
+                extra=new, failed=failed)
+        + field("repeated", visit.text("repeat_password"), kind="password", extra=new, failed=failed)
+        + checkbox("logout", visit.text("password_logout"))
+        + button("change_password", visit.text("change_password"))
+    )  # fmt: skip
+
+
+def _user_hint(hint: str) -> str:
+    """A user name out of a `login_hint`: a name, a user ID, or that with `mxid:` before it."""
+    return hint.removeprefix("mxid:")[:_MAX_HINT]
