@@ -34,9 +34,9 @@ class Chain:
         self.asked: list[str] = []
         self.room = 0
 
-    async def enter(self) -> Chain:
+    async def enter(self, version: str = "11") -> Chain:
         self.peer = await self.house.world.peer(handler=self.handle)
-        self.room = await self.house.public_room()
+        self.room = await self.house.public_room(version)
         await self.house.join(self.peer, self.room)
         self.look()
         return self

@@ -130,7 +130,7 @@ def _state_before(
     if len(roots) == len(set(event.prev_event_ids)):
         return resolve_roots(tx, room.version, roots)
     if told is not None:
-        return resolve_roots(tx, room.version, [*roots, told_state(tx, told)])
+        return resolve_roots(tx, room.version, [*roots, told_state(tx, room.nid, told)])
     return derived
 
 

@@ -350,7 +350,7 @@ class EventPipeline:
         auth = events.find_many(tx, join.auth_event_ids)
         if len(auth) < len(set(join.auth_event_ids)):
             raise MissingAncestors([event_id for event_id in join.auth_event_ids if event_id not in auth])
-        root = told_state(tx, state)
+        root = told_state(tx, room_nid, state)
         before = auth_state(tx, root, join)
         authorise(room, join, list(events.get_many(tx, set(auth.values())).values()), before)
         check_auth(join, before)
@@ -376,7 +376,7 @@ class EventPipeline:
     ) -> int:
         roots = [parent.state for parent in parents if parent.state is not None]
         if told is not None:
-            roots.append(told_state(tx, told))
+            roots.append(told_state(tx, room.nid, told))
         return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
 
 
@@ -431,6 +431,6 @@ def auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, 
     return room_state.auth_state(tx, root, keys)
 
 
-def told_state(tx: WriteTransaction, nids: Sequence[int]) -> int:
+def told_state(tx: WriteTransaction, room: int, nids: Sequence[int]) -> int:
     """The root of a state as another server told it; of two events for one key (which no honest server tells) one."""
-    return state_trie.build(tx, dict(events.state_entries(tx, nids)).items())
+    return state_trie.build(tx, dict(events.state_entries(tx, room, nids)).items())

@@ -279,11 +279,12 @@ def get_many(tx: ReadTransaction, nids: Collection[int], *, keep: bool = True) -
     return found
 
 
-def state_entries(tx: ReadTransaction, nids: Iterable[int]) -> Iterator[tuple[tuple[int, int], int]]:
-    """((type nid, state key nid), nid) of those of the events that are state events and were not rejected."""
+def state_entries(tx: ReadTransaction, room: int, nids: Iterable[int]) -> Iterator[tuple[tuple[int, int], int]]:
+    """((type nid, state key nid), nid) of those of the events that are state events of a room and were not rejected."""
     for nid in nids:
         row = tx.row(
-            "SELECT type, state_key FROM events WHERE nid = ? AND state_key IS NOT NULL AND NOT flags & 1", (nid,)
+            "SELECT type, state_key FROM events WHERE nid = ? AND room = ? AND state_key IS NOT NULL AND NOT flags & 1",
+            (nid, room),
         )
         if row is not None:
             yield (row[0], row[1]), nid

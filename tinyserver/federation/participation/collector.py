@@ -141,14 +141,15 @@ class Collector:
         """An event that was kept."""
         return self._spool.get(event_id) if event_id in self._spool else None
 
-    async def store(self, create: Event | None) -> None:
+    async def store(self, create: Event | None, wanted: Iterable[str] | None = None) -> None:
         """Store all events as outliers, each after its auth events; without a room yet, one is made.
 
         Args:
             create: the room's create event.
+            wanted: only these (IDs) and what authorises them.
         """
         batch: list[str] = []
-        for event_id in self._spool.in_order():
+        for event_id in self._spool.in_order(wanted):
             batch.append(event_id)
             if len(batch) == STORED_AT_ONCE:
                 await self._store(batch, create)

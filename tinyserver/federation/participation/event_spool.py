@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tinyserver.protocol import canonical_json
@@ -46,11 +46,16 @@ class EventSpool:
         self._auth[number] = tuple(auth)
         self._file.write(canonical_json.encode_lenient(event.pdu) + b"\n")
 
-    def in_order(self) -> Iterator[str]:
-        """The IDs of all events, every one after its auth events."""
+    def in_order(self, wanted: Iterable[str] | None = None) -> Iterator[str]:
+        """The IDs of all events, every one after its auth events.
+
+        Args:
+            wanted: only these and what authorises them.
+        """
         ids = list(self._numbers)
         done = bytearray(len(ids))
-        for first in range(len(ids)):
+        starts = range(len(ids))
+        for first in starts if wanted is None else [self._numbers[each] for each in wanted if each in self._numbers]:
             todo = [first]
             while todo:
                 number = todo[-1]

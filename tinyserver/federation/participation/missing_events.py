@@ -109,10 +109,9 @@ class MissingEventsFetcher:
         open_ends = set(await self._open_ends(found))
         states: dict[str, Sequence[int]] = {}
         ordered = in_order(found)
-        for event in ordered:
-            if event.event_id in open_ends and len(states) < MAX_STATES:
-                with suppress(OutgoingError):
-                    states[event.event_id] = await self._states.before(origin, room, event.event_id)
+        for event_id in [event.event_id for event in ordered if event.event_id in open_ends][:MAX_STATES]:
+            with suppress(OutgoingError):
+                states[event_id] = await self._states.before(origin, room, event_id)
         await self.complete_auth(origin, room, ordered)
         return [
             Ancestor(event, states.get(event.event_id))
@@ -128,7 +127,7 @@ class MissingEventsFetcher:
             if lacking is None:
                 return
             with suppress(OutgoingError):
-                await self._states.auth_chain(origin, room, lacking.event_id)
+                await self._states.auth_chain(origin, room, lacking)
             ids |= set(lacking.auth_event_ids)  # not asked for twice
 
 

@@ -66,15 +66,15 @@ class RemoteStates:
             raise AnswerMalformed(f"{server} told no state that could be used")
         return found
 
-    async def auth_chain(self, server: str, room: RoomRow, event_id: str) -> None:
+    async def auth_chain(self, server: str, room: RoomRow, event: Event) -> None:
         """Store the auth chain of an event as outliers. Raises OutgoingError if the server does not tell it."""
-        path = path_of("_matrix", "federation", "v1", "event_auth", room.room_id, event_id)
-        await self._stream(server, room, path, None)
+        path = path_of("_matrix", "federation", "v1", "event_auth", room.room_id, event.event_id)
+        await self._stream(server, room, path, None, event.auth_event_ids)
 
     async def _get(self, server: str, room: RoomRow, event_id: str, missing: Sequence[str]) -> None:
         if len(missing) > ONE_BY_ONE:
             path = path_of("_matrix", "federation", "v1", "state", room.room_id)
-            await self._stream(server, room, path, event_id)
+            await self._stream(server, room, path, event_id, missing)
             return
         turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -90,17 +90,17 @@ class RemoteStates:
         collector = self._collector(room)
         try:
             await collector.take([pdu for pdus in answers for pdu in pdus[:1]])
-            await collector.store(self._create(room))
+            await collector.store(self._create(room), missing)
         finally:
             collector.close()
 
-    async def _stream(self, server: str, room: RoomRow, path: str, event_id: str | None) -> None:
+    async def _stream(self, server: str, room: RoomRow, path: str, event_id: str | None, wanted: Sequence[str]) -> None:
         query = None if event_id is None else {"event_id": event_id}
         collector = self._collector(room)
         try:
             async with self._client.stream("GET", server, path, query=query, timeout=STATE_TIMEOUT) as answer:
                 await collector.read(answer, "pdus")
-            await collector.store(self._create(room))
+            await collector.store(self._create(room), wanted)
         finally:
             collector.close()
 
