@@ -97,12 +97,13 @@ from tinyserver.encryption.device_keys import DeviceKeys
 from tinyserver.encryption.device_news import DeviceNewsReader
 from tinyserver.encryption.identity_resets import IdentityResets
 from tinyserver.encryption.key_backup import KeyBackup
-from tinyserver.encryption.remote import NobodyElse
+from tinyserver.encryption.remote import NobodyElse, RemoteDevices, RemoteToDevice
 from tinyserver.encryption.removed_devices import RemovedDevices
 from tinyserver.encryption.to_device import ToDevice
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
 from tinyserver.federation.device_messages import OutgoingDeviceMessages, ReceivedDeviceMessages
+from tinyserver.federation.device_updates import DeviceUpdates
 from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
@@ -119,6 +120,7 @@ from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.spaces import SpaceQueries
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.participation.withdrawals import Withdrawals
+from tinyserver.federation.remote_devices import RemoteDeviceLists
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.serving.handshakes import Handshakes
 from tinyserver.federation.serving.history import ServedHistory
@@ -405,11 +407,10 @@ class Server:
 
     def _build_encryption(self, config: Config) -> None:
         """End-to-end encryption: public keys, and messages from device to device."""
-        others = NobodyElse()
+        others, messages = self._others_devices(config)
         self.device_keys = DeviceKeys(self.db, others, config.server_name)
         self.device_news = DeviceNewsReader(self.db, self.bell)
-        elsewhere = OutgoingDeviceMessages() if config.federation.enabled else others
-        self.to_device = ToDevice(self.db, elsewhere, config.server_name)
+        self.to_device = ToDevice(self.db, messages, config.server_name)
         if config.federation.enabled:
             self.router.add(UserKeysApi(self.device_keys, config.server_name))
             received = ReceivedDeviceMessages(self.db, self.to_device)
@@ -422,6 +423,17 @@ class Server:
         self.router.add(ToDeviceApi(self.to_device))
         self.router.add(KeyBackupApi(KeyBackup(self.db)))
         self.router.add(DehydratedDevicesApi(DehydratedDevices(self.db, self.clock, self.sessions)))
+
+    def _others_devices(self, config: Config) -> tuple[RemoteDevices, RemoteToDevice]:
+        """The devices of users of other servers, and the way of messages to them."""
+        self.remote_devices: RemoteDeviceLists | None = None
+        if not config.federation.enabled:
+            return NobodyElse(), NobodyElse()
+        self.remote_devices = RemoteDeviceLists(self.db, self.federation_client, self.destinations)
+        updates = DeviceUpdates(self.db, self.remote_devices)
+        self.transactions.handle("m.device_list_update", updates.take_list_update)
+        self.transactions.handle("m.signing_key_update", updates.take_signing_keys)
+        return self.remote_devices, OutgoingDeviceMessages()
 
     def _build_sync(self, config: Config) -> None:
         """What is new for each device: the one engine, and what it asks besides what rooms store."""
@@ -468,6 +480,8 @@ class Server:
         if self.config.federation.enabled:
             self.sender.start()
             self.inbox.start()
+        if self.remote_devices is not None:
+            self.remote_devices.start()
         await self.management.resume_departures()
 
     async def drain(self) -> None:
@@ -481,6 +495,8 @@ class Server:
         if self.backfill is not None:
             await self.backfill.close()
         await self.sender.close()
+        if self.remote_devices is not None:
+            await self.remote_devices.close()
         self.typing.close()
         self.presence.close()
         self.hasher.close()

@@ -19,14 +19,17 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.bell import Bell
 from tinyserver.config import Listener, RateLimits
+from tinyserver.encryption.device_keys import DeviceKeys
 from tinyserver.encryption.removed_devices import RemovedDevices
 from tinyserver.encryption.to_device import QueueLimits, ToDevice
 from tinyserver.federation.device_messages import OutgoingDeviceMessages, ReceivedDeviceMessages
+from tinyserver.federation.device_updates import DeviceUpdates
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.states import RemoteStates
+from tinyserver.federation.remote_devices import RemoteDeviceLists
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.protocol.errors import UnknownToken
@@ -83,6 +86,7 @@ class House:
         limits = QueueLimits(messages=20)
         self.to_device = ToDevice(self.db, OutgoingDeviceMessages(limits), US, limits)
         self.inbound.handle("m.direct_to_device", ReceivedDeviceMessages(self.db, self.to_device).take)
+        self.follow_devices()
         limiter = RateLimiter(RateLimits(), world.time.monotonic)
         router = Router()
         router.add(TransactionsApi(self.inbound))
@@ -120,6 +124,15 @@ class House:
     def stop_noting(self) -> None:
         """Let the sender forget what it has sent, as a crash does."""
         self.sender._save = lambda: None  # type: ignore[method-assign]
+
+    def follow_devices(self) -> None:
+        """Begin to follow devices of others, as after a start."""
+        self.remote_devices = RemoteDeviceLists(self.db, self.world.client, self.world.destinations)
+        self.keys = DeviceKeys(self.db, self.remote_devices, US)
+        updates = DeviceUpdates(self.db, self.remote_devices)
+        self.inbound.handle("m.device_list_update", updates.take_list_update)
+        self.inbound.handle("m.signing_key_update", updates.take_signing_keys)
+        self.remote_devices.start()
 
     async def device(self, user_id: str = ALICE, device_id: str = "PHONE") -> Requester:
         """A local user's device that has no keys yet."""
@@ -185,6 +198,7 @@ async def open_house(world: World) -> AsyncIterator[House]:
         await house.inbox.close()
         await house.backfill.close()
         await house.sender.close()
+        await house.remote_devices.close()
         house.typing.close()
         await house.http.aclose()
         house.listener.stop_accepting()

@@ -19,6 +19,7 @@ from tinyserver.encryption.key_objects import (
     encode_key,
     is_same_key,
     public_key_of,
+    shown_keys,
     stored_cross_signing_key,
     with_signatures_of,
 )
@@ -183,7 +184,15 @@ class DeviceKeys:
         servers = by_server(wanted)
         local = servers.pop(self._server_name, {})
         answer = await self.of_local_users(local, requester)
-        remote, answer.failures = await ask_servers(servers, self._remote.query, timeout)
+
+        async def ask(server: str, users: Mapping[str, Sequence[str]], timeout: float) -> RemoteKeys:
+            keys = await self._remote.query(server, users, timeout)
+            if keys.error is not None:
+                answer.failures[server] = keys.error.body()
+            return keys
+
+        remote, failures = await ask_servers(servers, ask, timeout)
+        answer.failures.update(failures)
         if remote:
             signatures = self._db.glance(lambda tx: _signatures_by(tx, requester.user_nid))
             for keys in remote:
@@ -279,7 +288,7 @@ def _read_local(
         user_id = users[row.user]
         chosen = wanted[user_id]
         if not chosen or row.device_id in chosen:
-            answer.device_keys[user_id][row.device_id] = orjson.Fragment(_shown(row.keys, row.display_name))
+            answer.device_keys[user_id][row.device_id] = orjson.Fragment(shown_keys(row.keys, row.display_name))
     own = None if requester is None else requester.user_nid
     signatures = {} if own is None else _signatures_by(tx, own)
     for user, usage, keys in cross_signing.of_users(tx, users):
@@ -293,13 +302,6 @@ def _read_local(
                 answer.master_keys[user_id] = signed
         elif user == own:
             answer.user_signing_keys[user_id] = orjson.Fragment(keys)
-
-
-def _shown(keys: bytes, display_name: str | None) -> bytes:
-    """The JSON of a device's keys with its display name in `unsigned`."""
-    if display_name is None:
-        return keys
-    return b'%b,"unsigned":{"device_display_name":%b}}' % (keys[:-1], orjson.dumps(display_name))
 
 
 def _signatures_by(tx: ReadTransaction, signer: int) -> dict[str, cross_signing.UserSignature]:
@@ -321,9 +323,9 @@ def _with_signature(
 def _add_remote(
     answer: QueriedKeys, keys: RemoteKeys, signatures: Mapping[str, cross_signing.UserSignature], requester_id: str
 ) -> None:
-    answer.device_keys.update({user_id: dict(of_devices) for user_id, of_devices in keys.device_keys.items()})
+    answer.device_keys.update(keys.device_keys)
     answer.self_signing_keys.update(keys.self_signing_keys)
     for user_id, master_key in keys.master_keys.items():
-        value = dict(master_key)
-        signed = _with_signature(value, signatures[user_id], requester_id) if user_id in signatures else value
+        is_signed = user_id in signatures
+        signed = _with_signature(master_key, signatures[user_id], requester_id) if is_signed else master_key
         answer.master_keys[user_id] = signed

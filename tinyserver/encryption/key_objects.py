@@ -179,6 +179,13 @@ def with_signatures_of(value: dict[str, Any], other: Mapping[str, Any]) -> dict[
     return {**value, "signatures": merged} if merged else value
 
 
+def shown_keys(keys: bytes, display_name: str | None) -> bytes:
+    """The JSON of a device's keys with its display name in `unsigned`."""
+    if display_name is None:
+        return keys
+    return b'%b,"unsigned":{"device_display_name":%b}}' % (keys[:-1], orjson.dumps(display_name))
+
+
 def _signed_part(value: Mapping[str, Any]) -> dict[str, Any]:
     return {key: part for key, part in value.items() if key not in ("signatures", "unsigned")}
 

@@ -24,22 +24,25 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class RemoteKeys:
-    """What another server says about its users: identity keys by user and device ID, and cross-signing keys by user."""
+    """What is known of users of another server: identity keys by user and device ID, and cross-signing keys by user,
+    each what becomes a JSON object. `error`: why not all of it is what the server says now."""
 
-    device_keys: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    master_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    self_signing_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    device_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    master_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    self_signing_keys: dict[str, Any] = field(default_factory=dict)
+    error: MatrixError | None = None
 
 
 class RemoteDevices(Protocol):
-    """The keys of users of other servers. Both raise MatrixError or OSError when a server does not answer well."""
+    """The keys of users of other servers. Both may raise MatrixError or OSError when a server does not answer well,
+    and wait no longer than `timeout` seconds."""
 
-    async def query(self, server: str, users: Mapping[str, Sequence[str]]) -> RemoteKeys:
+    async def query(self, server: str, users: Mapping[str, Sequence[str]], timeout: float) -> RemoteKeys:
         """Keys of users (device IDs by user ID; none: all devices). It may know them from before."""
         ...
 
     async def claim(
-        self, server: str, wanted: Mapping[str, Mapping[str, str]]
+        self, server: str, wanted: Mapping[str, Mapping[str, str]], timeout: float
     ) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """One key each for devices (algorithms by user and device ID): user ID, device ID, key name, key."""
         ...
@@ -64,12 +67,12 @@ class RemoteToDevice(Protocol):
 class NobodyElse:
     """A world with one server."""
 
-    async def query(self, server: str, users: Mapping[str, Sequence[str]]) -> RemoteKeys:
+    async def query(self, server: str, users: Mapping[str, Sequence[str]], timeout: float) -> RemoteKeys:
         """There is nobody to ask."""
         raise Unknown("This server does not talk to other servers.", status=503)
 
     async def claim(
-        self, server: str, wanted: Mapping[str, Mapping[str, str]]
+        self, server: str, wanted: Mapping[str, Mapping[str, str]], timeout: float
     ) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """There is nobody to ask."""
         raise Unknown("This server does not talk to other servers.", status=503)
@@ -100,7 +103,7 @@ def by_server(users: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
 
 
 async def ask_servers(
-    wanted: Mapping[str, Any], ask: Callable[[str, Any], Awaitable[Result]], timeout: float
+    wanted: Mapping[str, Any], ask: Callable[[str, Any, float], Awaitable[Result]], timeout: float
 ) -> tuple[list[Result], dict[str, Any]]:
     """Ask several servers at once.
 
@@ -112,12 +115,13 @@ async def ask_servers(
         The answers, and by the names of the servers that gave none, an error.
     """
     failures: dict[str, Any] = {}
+    timeout = min(max(timeout, 0.1), MAX_TIMEOUT)
     turns = asyncio.Semaphore(SERVERS_AT_ONCE)
 
     async def ask_one(server: str, question: Any) -> Result | None:
         try:
-            async with turns, asyncio.timeout(min(max(timeout, 0.1), MAX_TIMEOUT)):
-                return await ask(server, question)
+            async with asyncio.timeout(timeout + 1.0), turns:  # who asks keeps to the time and knows what is there
+                return await ask(server, question, timeout)
         except MatrixError as error:
             failures[server] = error.body()
         except OSError:  # a timeout is one, too
