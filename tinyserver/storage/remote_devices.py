@@ -80,8 +80,9 @@ def good_ones(tx: ReadTransaction, server: int, users: Collection[int]) -> set[i
             "WHERE room = s.room AND is_local = 1 AND membership = 4)) "
             "FROM server_stays s INDEXED BY server_stays_now WHERE s.server = ?1 AND s.until IS NULL) "
             "SELECT l.user FROM json_each(?2) AS wanted CROSS JOIN remote_device_lists l ON l.user = wanted.value "
-            "WHERE l.stale = 0 AND EXISTS (SELECT 1 FROM wanted_rooms CROSS JOIN memberships m ON m.room = wanted_rooms.room "
-            "AND m.user = l.user WHERE m.membership = 4 AND m.position <= l.position AND wanted_rooms.since <= l.position)",
+            "WHERE l.stale = 0 AND EXISTS (SELECT 1 FROM wanted_rooms CROSS JOIN memberships m "
+            "ON m.room = wanted_rooms.room AND m.user = l.user "
+            "WHERE m.membership = 4 AND m.position <= l.position AND wanted_rooms.since <= l.position)",
             (server, _array(users)),
         )
     }

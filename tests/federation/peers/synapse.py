@@ -127,6 +127,7 @@ class Synapse:
             "ip_range_blacklist": [],
             "federation_ip_range_blacklist": [],
             "allow_public_rooms_over_federation": True,
+            "allow_device_name_lookup_over_federation": True,
             "allow_public_rooms_without_auth": True,
             "room_list_publication_rules": [{"action": "allow"}],
             # A server that was away is tried again at once.
