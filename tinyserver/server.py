@@ -60,6 +60,7 @@ from tinyserver.api.client.rendezvous import UNSTABLE_FEATURES as RENDEZVOUS
 from tinyserver.api.client.reports import ReadReportsApi, ReportsApi
 from tinyserver.api.client.room_state import StateApi
 from tinyserver.api.client.rooms import RoomsApi
+from tinyserver.api.client.search import SearchApi
 from tinyserver.api.client.sliding_sync import UNSTABLE_FEATURES as SLIDING_SYNC
 from tinyserver.api.client.sliding_sync import SlidingSyncApi
 from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
@@ -154,6 +155,8 @@ from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
+from tinyserver.search.indexing import SearchIndexing
+from tinyserver.search.messages import MessageSearch
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import newest_seen
 from tinyserver.storage.events import newest_timestamp
@@ -318,6 +321,9 @@ class Server:
         space_queries = SpaceQueries(self.federation_client, time.monotonic) if config.federation.enabled else None
         spaces = Spaces(self.db, self.aliases, config.server_name, time.monotonic, space_queries)
         self.router.add(ClientSpacesApi(spaces))
+        self.search_indexing = SearchIndexing(self.db, self.bell)
+        search = MessageSearch(self.db, self.search_indexing, self.clock, self.ignored_users)
+        self.router.add(SearchApi(search))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
@@ -482,6 +488,7 @@ class Server:
             self.inbox.start()
         if self.remote_devices is not None:
             self.remote_devices.start()
+        self.search_indexing.start()
         await self.management.resume_departures()
 
     async def drain(self) -> None:
@@ -490,6 +497,7 @@ class Server:
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        await self.search_indexing.close()
         await self.transactions.close()
         await self.inbox.close()
         if self.backfill is not None:

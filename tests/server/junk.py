@@ -120,6 +120,10 @@ _DOCUMENTS: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
     ("/presence/", ({"presence": "online", "status_msg": "x"},)),
     ("/pushrules/", ({"actions": ["notify", {"set_tweak": "sound", "value": "x"}], "pattern": "x", "enabled": True,
                       "conditions": [{"kind": "room_member_count", "is": ">2"}]},)),
+    ("/search", ({"search_categories": {"room_events": {
+        "search_term": "hello", "keys": ["content.body"], "filter": _ROOM_FILTER, "order_by": "recent",
+        "event_context": {"before_limit": 1, "after_limit": 1, "include_profile": True}, "include_state": True,
+        "groupings": {"group_by": [{"key": "room_id"}, {"key": "sender"}]}}}},)),
     ("publicRooms", ({"filter": {"generic_search_term": "x", "room_types": [None, "m.space"]}, "limit": 5,
     "since": "x"},)),
 )  # fmt: skip

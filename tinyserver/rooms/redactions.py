@@ -6,7 +6,7 @@ spec: client-server-api#redactions, rooms/v3#handling-redactions
 from __future__ import annotations
 
 from tinyserver.protocol.identifiers import domain_of
-from tinyserver.storage import events, graph, relations, room_state
+from tinyserver.storage import events, graph, relations, room_state, search_index
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
@@ -29,6 +29,7 @@ def redact_if_allowed(tx: WriteTransaction, room: RoomRow, redaction: StoredEven
     if not may_redact(tx, redaction, target):
         return
     relations.unrelate(tx, target)
+    search_index.remove(tx, target)
     events.apply_redaction(tx, target, redaction.nid)
 
 
