@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tinyserver.config import Bucket, Config, ConfigError, Listener, key_of, load_config, parse_config
+from tinyserver.config import Bucket, Config, ConfigError, Listener, Portion, key_of, load_config, parse_config
 from tinyserver.config_text import render_default_config, render_reference
 
 HERE = Path("/somewhere")
@@ -89,9 +89,14 @@ def test_the_designed_file() -> None:
     assert config.data_dir == Path("/var/lib/tinyserver")
     assert config.listen[1].serves == ("federation", "media")
     assert config.passwords.memory == 19 * 1024**2
-    assert config.media.remote_cache == 2 * 1024**3
+    assert config.media.remote_cache == Portion(size=2 * 1024**3)
     assert config.voip.turn_lifetime == 3600
     assert config.smtp.sender == "tinyserver <noreply@example.org>"
+
+
+def test_a_share() -> None:
+    config = parse('server_name = "example.org"\n[media]\nremote_cache = "20 %"')
+    assert config.media.remote_cache == Portion(share=0.2)
 
 
 def test_defaults_are_those_of_the_designed_file() -> None:
@@ -141,6 +146,7 @@ def test_durations(text: str, seconds: float) -> None:
         ('server_name = "x"\n[smtp]\nfrom = 3', ["smtp.from", "text"]),
         ('server_name = "x"\n[smtp]\nsender = "a"', ["smtp.sender"]),
         ('server_name = "x"\n[media]\nmax_upload = "50"', ["media.max_upload", '"50 MiB"']),
+        ('server_name = "x"\n[media]\nremote_cache = "120%"', ["media.remote_cache", '"20%"']),
         ('server_name = "x"\n[media]\nmax_upload = 50', ["media.max_upload", '"50 MiB"']),
         ('server_name = "x"\n[media]\nmax_upload = "-1 MiB"', ["media.max_upload"]),
         ('server_name = "x"\n[voip]\nturn_lifetime = "1 year"', ["voip.turn_lifetime", '"1h"']),

@@ -26,7 +26,7 @@ OUTGOING = "this server calls it, others serve it"
 OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "third-party identifiers and mail are not built yet"
-MEDIA = "media are not built yet"
+PREVIEWS = "previews of links are not built yet"
 BRIDGES = "application services are not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
 CALLS = "calls are not built yet"
@@ -50,22 +50,9 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"POST {_C3}/register/email/requestToken",
         f"POST {_C3}/register/msisdn/requestToken",
     ),
-    MEDIA: (
-        f"GET {_C1}/media/download/{{}}/{{}}",
-        f"GET {_C1}/media/download/{{}}/{{}}/{{}}",
-        f"GET {_C1}/media/thumbnail/{{}}/{{}}",
+    PREVIEWS: (
         f"GET {_C1}/media/preview_url",
-        f"GET {_C1}/media/config",
-        "POST /_matrix/media/v3/upload",
-        "PUT /_matrix/media/v3/upload/{}/{}",
-        "POST /_matrix/media/v1/create",
-        "GET /_matrix/media/v3/download/{}/{}",
-        "GET /_matrix/media/v3/download/{}/{}/{}",
-        "GET /_matrix/media/v3/thumbnail/{}/{}",
         "GET /_matrix/media/v3/preview_url",
-        "GET /_matrix/media/v3/config",
-        f"GET {_F1}/media/download/{{}}",
-        f"GET {_F1}/media/thumbnail/{{}}",
     ),
     BRIDGES: (
         f"POST {_C1}/appservice/{{}}/ping",

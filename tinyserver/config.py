@@ -22,6 +22,17 @@ from tinyserver.protocol.room_versions import ROOM_VERSIONS
 T = TypeVar("T")
 
 Bytes = Annotated[int, "size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A number of bytes, or a share (0 to 1) of what there is."""
+
+    size: int | None = None
+    share: float | None = None
+
+
+SizeOrShare = Annotated[Portion, "size or share"]
 Seconds = Annotated[float, "duration"]
 
 _SIZE_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
@@ -218,7 +229,23 @@ class Media:
     """Files that people send."""
 
     max_upload: Bytes = setting("The largest upload.", 50 * 1024**2)
-    remote_cache: Bytes = setting("Disk space for copies of files from other servers.", 2 * 1024**3)
+    remote_cache: SizeOrShare = setting(
+        "Disk space for copies of files from other servers and for thumbnails: a size, or a share of the free space "
+        'such as "20%". What was not asked for the longest goes first, and is fetched again when it is asked for.',
+        Portion(size=2 * 1024**3),
+    )
+    max_remote: Bytes = setting("The largest file that is fetched from another server.", 100 * 1024**2)
+    quota: Bytes = setting("Disk space for the uploads of one user together. 0 B: no limit.", 0)
+    remote_lifetime: Seconds = setting(
+        "Copies of files from other servers go when nobody has asked for them for so long. 0s: never for that reason.",
+        0.0,
+    )
+    local_lifetime: Seconds = setting("Uploads are deleted when they are so old. 0s: never.", 0.0)
+    max_image_pixels: int = setting("Pictures with more pixels get no thumbnails.", 50_000_000)
+    unauthenticated: bool = setting(
+        "Give files also at the old addresses, which ask for no access token. Only for clients of before 2024.",
+        False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,20 +413,41 @@ def _plain(annotation: Any, value: Any, key: str) -> Any:
     return Path(value) if annotation is Path else annotation(value)
 
 
-def _quantity(kind: str, value: Any, key: str) -> int | float:
-    """A size in bytes or a duration in seconds."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+def _quantity(kind: str, value: Any, key: str) -> int | float | Portion:
+    """A size in bytes, a duration in seconds, or a portion."""
     if kind == "size":
-        unit = _SIZE_UNITS.get(found[2].upper()) if found else None
-        if found is None or unit is None:
-            raise ConfigError(f'"{key}" must be a size such as "50 MiB" (units: B, KiB, MiB, GiB), not {value!r}.')
-        return int(float(found[1]) * unit)
-    seconds = _DURATION_UNITS.get(found[2]) if found else None
-    if found is None or seconds is None:
+        return _size(value, key)
+    if kind == "size or share":
+        return _portion(value, key)
+    number, unit = _measured(value)
+    if unit not in _DURATION_UNITS:
         raise ConfigError(
             f'"{key}" must be a duration such as "90s" or "1h" (units: ms, s, m, h, d, w), not {value!r}.'
         )
-    return float(found[1]) * seconds
+    return number * _DURATION_UNITS[unit]
+
+
+def _size(value: Any, key: str) -> int:
+    number, unit = _measured(value)
+    if unit.upper() not in _SIZE_UNITS:
+        raise ConfigError(f'"{key}" must be a size such as "50 MiB" (units: B, KiB, MiB, GiB), not {value!r}.')
+    return int(number * _SIZE_UNITS[unit.upper()])
+
+
+def _portion(value: Any, key: str) -> Portion:
+    number, unit = _measured(value)
+    if unit == "%" and number <= 100:
+        return Portion(share=number / 100)
+    try:
+        return Portion(size=_size(value, key))
+    except ConfigError as error:
+        raise ConfigError(f'"{key}" must be a size such as "2 GiB" or a share such as "20%", not {value!r}.') from error
+
+
+def _measured(value: Any) -> tuple[float, str]:
+    """A number and its unit; (0, "") for what is no such text."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+|%)\s*", value) if isinstance(value, str) else None
+    return (float(found[1]), found[2]) if found else (0.0, "")
 
 
 def _example(each: Field[Any]) -> str:

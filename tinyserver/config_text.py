@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from tinyserver.config import Bucket, Config, Listener, key_of
+from tinyserver.config import Bucket, Config, Listener, Portion, key_of
 
 _WIDTH = 100
 
@@ -130,6 +130,8 @@ def _toml(annotation: Any, value: Any) -> str:
         separator = " "
         if get_args(annotation)[1] == "duration":
             units, separator = {"d": 86400, "h": 3600, "m": 60, "s": 1}, ""
+        if isinstance(value, Portion):
+            value = value.size or 0
         unit = next(unit for unit, size in units.items() if value % size == 0)
         return f'"{round(value / units[unit])}{separator}{unit}"'
     if isinstance(value, Bucket):

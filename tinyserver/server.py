@@ -45,6 +45,7 @@ from tinyserver.api.client.key_backup import KeyBackupApi
 from tinyserver.api.client.keys import KeysApi
 from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
+from tinyserver.api.client.media import MediaApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
 from tinyserver.api.client.moments import MomentsApi
@@ -73,6 +74,7 @@ from tinyserver.api.federation.events import EventsApi as ServedEventsApi
 from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
+from tinyserver.api.federation.media import ServedMediaApi
 from tinyserver.api.federation.queries import QueriesApi
 from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.federation.transactions import TransactionsApi
@@ -131,6 +133,12 @@ from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
+from tinyserver.media.blobs import DirectoryBlobs
+from tinyserver.media.housekeeping import Housekeeping, Room
+from tinyserver.media.remote import RemoteMedia
+from tinyserver.media.repository import MediaRepository
+from tinyserver.media.thumbnails import Thumbnails
+from tinyserver.media.workshop import Workshop
 from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.dns import Resolver
 from tinyserver.outgoing.http import HttpClient
@@ -212,6 +220,7 @@ class Server:
             self._build_serving(config)
         self._build_encryption(config)
         self._build_sync(config)
+        self._build_media(config)
         self.sender = FederationSender(
             self.db, self.bell, self.federation_client, self.destinations, self.clock, config.server_name
         )
@@ -461,6 +470,37 @@ class Server:
         self.router.add(PresenceApi(self.presence))
         self.router.add(PushRulesApi(self.push_rules))
 
+    def _build_media(self, config: Config) -> None:
+        """Files that people send, and copies of those of other servers."""
+        settings = config.media
+        self.blobs = DirectoryBlobs(self.data.media)
+        repository = MediaRepository(
+            self.db,
+            self.blobs,
+            self.clock,
+            server_name=config.server_name,
+            max_upload=settings.max_upload,
+            quota=settings.quota,
+        )
+        self.media_room = Housekeeping(
+            self.db,
+            repository,
+            self.clock,
+            Room(
+                settings.remote_cache.size,
+                settings.remote_cache.share,
+                copies_age_ms=int(settings.remote_lifetime * 1000),
+                uploads_age_ms=int(settings.local_lifetime * 1000),
+            ),
+        )
+        self.workshop = Workshop(settings.max_image_pixels)
+        thumbnails = Thumbnails(self.db, repository, self.workshop, self.clock)
+        self.remote_media = RemoteMedia(repository, self.federation_client, self.http, settings.max_remote)
+        self.router.add(MediaApi(repository, thumbnails, unauthenticated=settings.unauthenticated))
+        if config.federation.enabled:
+            repository.elsewhere = self.remote_media
+            self.router.add(ServedMediaApi(repository, thumbnails, config.server_name))
+
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
         return build_app(
@@ -482,6 +522,7 @@ class Server:
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
+        await self.blobs.clear_incoming()
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
             self.sender.start()
@@ -508,6 +549,10 @@ class Server:
         self.typing.close()
         self.presence.close()
         self.hasher.close()
+        await self.remote_media.close()
+        await self.media_room.close()
+        await self.workshop.close()
+        self.blobs.close()
         await self.last_seen.close()
         await self.key_ring.close()
         await self.well_known.close()
