@@ -80,7 +80,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C3}/notifications",
         "GET /.well-known/matrix/support",
         f"POST {_C3}/user_directory/search",
-        f"GET {_F1}/timestamp_to_event/{{}}",
     ),
 }
 

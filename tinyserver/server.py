@@ -118,6 +118,7 @@ from tinyserver.federation.participation.invites import InboundInvites, Outbound
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
+from tinyserver.federation.participation.moments import RemoteMoments
 from tinyserver.federation.participation.queries import RemoteQueries
 from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.spaces import SpaceQueries
@@ -264,7 +265,8 @@ class Server:
         federates = config.federation.enabled
         states = RemoteStates(self.db, self.federation_client, self.key_ring, self.data.path)
         missing_events = MissingEventsFetcher(self.db, self.federation_client, self.key_ring, states)
-        self.backfill = None
+        self.backfill: Backfill | None = None
+        moments: RemoteMoments | None = None
         if federates:
             self.backfill = Backfill(
                 self.db,
@@ -275,6 +277,8 @@ class Server:
                 self.appender,
                 config.server_name,
             )
+            moments = RemoteMoments(self.db, self.federation_client, self.backfill, config.server_name)
+        self.moments = Moments(self.db, self.ignored_users, moments)
         self.pipeline = EventPipeline(
             self.db,
             EventSigner(config.server_name, self.signing_key),
@@ -320,7 +324,7 @@ class Server:
         reports = Reports(self.db, self.clock)
         self.router.add(ReportsApi(reports))
         self.router.add(ReadReportsApi(reports))
-        self.router.add(MomentsApi(Moments(self.db, self.ignored_users)))
+        self.router.add(MomentsApi(self.moments))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock)))
         self.aliases = Aliases(self.db, self.pipeline, config.server_name, self.queries)

@@ -253,3 +253,24 @@ async def test_what_an_erased_user_said_is_kept_from_newcomers(site: Site, peer:
     await site.db.write(erase)
     assert not is_whole((await event(site, peer, early.event_id)).json()["pdus"][0])
     assert is_whole((await event(site, peer, late.event_id)).json()["pdus"][0])
+
+
+async def test_the_event_closest_to_a_moment(site: Site, peer: Peer) -> None:
+    room = await site.public_room()
+    said = []
+    for number in range(3):
+        site.world.time.pass_(60)
+        said.append(await site.say(room, str(number)))
+    path = f"{V1}/timestamp_to_event/{site.quoted_id(room)}"
+    at = said[1].event.origin_server_ts
+    refused(await site.get(peer, path, ts=at, dir="f"), 403, "M_FORBIDDEN")
+    await site.join(peer, room)
+    for ts, direction, expected in ((at, "f", 1), (at, "b", 1), (at + 1, "f", 2), (at - 1, "b", 0)):
+        found = (await site.get(peer, path, ts=ts, dir=direction)).json()
+        assert found == {
+            "event_id": said[expected].event_id,
+            "origin_server_ts": said[expected].event.origin_server_ts,
+        }
+    refused(await site.get(peer, path, ts=2**53 - 1, dir="f"), 404, "M_NOT_FOUND")
+    refused(await site.get(peer, path, ts=at, dir="x"), 400, "M_INVALID_PARAM")
+    refused(await site.get(peer, path, dir="f"), 400, "M_MISSING_PARAM")

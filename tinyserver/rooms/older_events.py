@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tinyserver.protocol.auth_rules import AuthError, check_auth
 from tinyserver.protocol.events import Event
-from tinyserver.rooms.append import Admission, Appender
+from tinyserver.rooms.append import GAP, Admission, Appender
 from tinyserver.rooms.pipeline import auth_state, authorise, told_state
 from tinyserver.rooms.resolution import resolve_roots
 from tinyserver.storage import events, graph, rooms, state_trie, timeline
@@ -69,7 +69,7 @@ def store(
     """Store events that are missing before others.
 
     Args:
-        gaps: where they are missing, the newest first; at least one.
+        gaps: where they are missing, the newest first; none: somewhere in the history of which nothing newer is here.
         found: checked events of the room that are not here.
         told: the states (nids of stored events) before some of them, as another server says.
 
@@ -77,9 +77,10 @@ def store(
         How many are in the timeline now. Those whose auth events or states are not known are left out.
     """
     befores = _states_back(tx, gaps, found)
-    top = timeline.free_below(tx, room.nid, gaps[0].place, MAX_STRETCH)
+    bottom = timeline.bottom(tx, room.nid)
+    top = timeline.free_below(tx, room.nid, gaps[0].place, MAX_STRETCH) if gaps else bottom - GAP
     places = dict(zip(found, range(top - len(found) + 1, top + 1), strict=True))
-    shown = [gaps[0].child]
+    shown: list[int] = []
     hidden: list[int] = []
     for event_id, event in found.items():
         before = _state_before(tx, room, event, told.get(event_id), befores.get(event_id))
@@ -92,8 +93,10 @@ def store(
         stored = _admit(tx, appender, room, event, before, set(auth.values()), known, places[event_id])
         (hidden if stored.place is None else shown).append(stored.nid)
     for nid in hidden:  # what precedes them is to be found nevertheless
-        graph.follow_instead(tx, room.nid, nid, shown[1] if len(shown) > 1 else shown[0])
-    return len(shown) - 1
+        follower = shown[0] if shown else next((gap.child for gap in gaps), None)
+        if follower is not None:
+            graph.follow_instead(tx, room.nid, nid, follower)
+    return len(shown)
 
 
 def _admit(

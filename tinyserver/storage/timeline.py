@@ -57,6 +57,11 @@ def free_below(tx: ReadTransaction, room: int, place: int, count: int) -> int:
         if last - below > count:
             return last - 1
         last = below
+    return bottom(tx, room)
+
+
+def bottom(tx: ReadTransaction, room: int) -> int:
+    """The greatest place below all events of a room that is not one of those for events that arrive live."""
     lowest = tx.value("SELECT place FROM events WHERE room = ? AND place IS NOT NULL ORDER BY place LIMIT 1", (room,))
     return min(lowest or 0, 0) - 1
 

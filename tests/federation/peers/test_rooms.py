@@ -190,6 +190,23 @@ async def test_backfill_to_the_start(pair: Pair, new_user: NewUser) -> None:
         assert bodies(context["events_after"]) == sent[231:236]
 
 
+async def test_a_moment_before_the_guest_came(pair: Pair, new_user: NewUser) -> None:
+    alice, bob = await new_user(pair.host, "alice"), await new_user(pair.guest, "bob")
+    room = await alice.create_room(preset="public_chat")
+    sent = [await alice.send(room, f"message {number}") for number in range(40)]
+    path = f"{alice.room(room)}/event/{quote(sent[5], safe='')}"
+    moment = (await alice.request("GET", path))["origin_server_ts"]
+    await bob.join(room, params={"via": pair.host.server_name})
+    asked = f"/_matrix/client/v1/rooms/{quote(room, safe='')}/timestamp_to_event"
+    found = await bob.request("GET", asked, params={"ts": moment, "dir": "f"})
+    assert found == {"event_id": sent[5], "origin_server_ts": moment}
+    if isinstance(pair.guest, TinyServer):
+        context = await bob.request("GET", f"{bob.room(room)}/context/{quote(sent[5], safe='')}")
+        assert bodies(context["events_before"]) == [f"message {number}" for number in range(4, -1, -1)]
+        seen = await whole_history(bob, room)
+        assert bodies(seen) == [f"message {number}" for number in range(39, -1, -1)]
+
+
 async def test_upgrade(pair: Pair, new_user: NewUser) -> None:
     room, alice, bob = await joined_room(pair, new_user, room_version="10")
     new_room = (await alice.request("POST", f"{alice.room(room)}/upgrade", {"new_version": "12"}))["replacement_room"]

@@ -5,6 +5,8 @@ spec: server-server-api#retrieving-events, server-server-api#backfilling-and-ret
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import orjson
 
@@ -29,6 +31,13 @@ class BackfillQuery(msgspec.Struct):
 
     v: list[str]
     limit: int
+
+
+class MomentQuery(msgspec.Struct):
+    """A moment, and in which direction from it an event is wanted."""
+
+    ts: int
+    dir: Literal["f", "b"]
 
 
 class MissingBody(msgspec.Struct):
@@ -127,6 +136,20 @@ class EventsApi:
         query = MissingQuery(body.latest_events, body.earliest_events, body.limit, body.min_depth)
         found = await self._history.missing_events(call.origin, call.path["roomId"], query)
         return b'{"events":[%b]}' % b",".join(found)
+
+    @endpoint(
+        "GET",
+        _V1 + "/timestamp_to_event/{roomId}",
+        spec="server-server-api#get_matrixfederationv1timestamp_to_eventroomid",
+        auth=Auth.SERVER,
+        query=MomentQuery,
+    )
+    async def get_timestamp_to_event(self, call: Call[NoBody, MomentQuery]) -> Answer:
+        """The event closest to a moment."""
+        query = call.query
+        backwards = query.dir == "b"
+        found = await self._history.closest(call.origin, call.path["roomId"], query.ts, backwards=backwards)
+        return {"event_id": found.event_id, "origin_server_ts": found.origin_server_ts}
 
     def _transaction(self, pdus: list[bytes]) -> Answer:
         return b'{"origin":%b,"origin_server_ts":%d,"pdus":[%b]}' % (

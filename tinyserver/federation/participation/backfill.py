@@ -38,6 +38,7 @@ MAX_STATES = 3
 MAX_BYTES = 16 * 1024 * 1024
 ROOMS_AT_ONCE = 5
 _STARTS = 10
+_AROUND = 20
 
 
 class Backfill:
@@ -112,32 +113,46 @@ class Backfill:
                 log.info("the history of %s could not be fetched in time", room.room_id)
             return False
 
+    async def bring(self, server: str, room: RoomRow, event_id: str) -> None:
+        """Fetch an event of a room's history and some of what precedes it, wherever in the history it is.
+
+        Raises:
+            OutgoingError: the server does not give it.
+            TimeoutError: it takes long to give what is needed.
+        """
+        async with self._turns, asyncio.timeout(ASK_TIMEOUT):
+            await self._stretch(server, room, [], [event_id], _AROUND)
+
     async def _from_server(self, server: str, room: RoomRow, gaps: Sequence[Gap]) -> bool:
         """Whether a server could tell something."""
-        path = path_of("_matrix", "federation", "v1", "backfill", room.room_id)
         starts = list(dict.fromkeys(gap.parent for gap in gaps))
         try:
-            answer = await self._client.get(
-                server, path, query={"v": starts, "limit": MAX_STRETCH}, timeout=ASK_TIMEOUT, max_bytes=MAX_BYTES
-            )
-            raw = answer.get("pdus")
-            listed = raw[:MAX_STRETCH] if isinstance(raw, list) else []
-            good = await checked_events(self._signatures, room.room_id, room.version, listed)
-            found = in_order(_ancestors(starts, {event.event_id: event for event in good}))
-            new = await self._db.read(lambda tx: older_events.unplaced(tx, {event.event_id: event for event in found}))
-            if not new:
-                return False
-            wanted = await self._db.read(lambda tx: older_events.needs_state(tx, gaps, new))
-            told = {}
-            for event_id in wanted[:MAX_STATES]:
-                with suppress(OutgoingError):
-                    told[event_id] = await self._states.before(server, room, event_id)
-            await self._missing.complete_auth(server, room, list(new.values()))
+            return await self._stretch(server, room, gaps, starts, MAX_STRETCH) > 0
         except OutgoingError as error:
             log.info("%s does not tell the history of %s: %s", server, room.room_id, error)
             return False
-        count = await self._db.write(lambda tx: older_events.store(tx, self._appender, room, gaps, new, told))
-        return count > 0
+
+    async def _stretch(self, server: str, room: RoomRow, gaps: Sequence[Gap], starts: Sequence[str], limit: int) -> int:
+        """Have a stretch of history that ends with some events; how many of its events are new in the timeline."""
+        path = path_of("_matrix", "federation", "v1", "backfill", room.room_id)
+        answer = await self._client.get(
+            server, path, query={"v": list(starts), "limit": limit}, timeout=ASK_TIMEOUT, max_bytes=MAX_BYTES
+        )
+        raw = answer.get("pdus")
+        listed = raw[:limit] if isinstance(raw, list) else []
+        good = await checked_events(self._signatures, room.room_id, room.version, listed)
+        ordered = in_order(_ancestors(starts, {event.event_id: event for event in good}))
+        found = {event.event_id: event for event in ordered}
+        new = await self._db.read(lambda tx: older_events.unplaced(tx, found))
+        if not new:
+            return 0
+        wanted = await self._db.read(lambda tx: older_events.needs_state(tx, gaps, new))
+        told = {}
+        for event_id in wanted[:MAX_STATES]:
+            with suppress(OutgoingError):
+                told[event_id] = await self._states.before(server, room, event_id)
+        await self._missing.complete_auth(server, room, list(new.values()))
+        return await self._db.write(lambda tx: older_events.store(tx, self._appender, room, gaps, new, told))
 
     def _servers(self, tx: ReadTransaction, room: RoomRow, gaps: Sequence[Gap]) -> list[str]:
         """Whom to ask: those of the senders, then those with most users in the room."""

@@ -15,6 +15,7 @@ from tinyserver.federation.serving.rooms import check_acl, room_of_server
 from tinyserver.federation.serving.sight import ServerSight
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
 from tinyserver.rooms.long_list import LongList
+from tinyserver.rooms.moments import EventAtMoment, closest_in_room
 from tinyserver.storage import events, memberships, room_servers, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -120,6 +121,26 @@ class ServedHistory:
             room = room_of_server(tx, room_id, origin)
             found = sorted(_missing(tx, room, query), key=lambda stored: (stored.event.depth, stored.nid))
             return _texts(tx, room, origin, found)
+
+        return await self._db.read(step)
+
+    async def closest(self, origin: str, room_id: str, ts: int, *, backwards: bool) -> EventAtMoment:
+        """The event closest to a moment (ms) that is not before it or, backwards, not after it.
+
+        Raises:
+            NotFound: this server is not in the room, or there is no such event that the other may see.
+            Forbidden: the other server is not in the room, or is shut out.
+        """
+
+        def step(tx: ReadTransaction) -> EventAtMoment:
+            room = room_of_server(tx, room_id, origin)
+            sight = ServerSight(tx, room, origin, is_member=True)
+            found = closest_in_room(
+                tx, room, lambda entry: sight.sees(events.get(tx, entry.nid)), ts, backwards=backwards
+            )
+            if found is None:
+                raise NotFound("There is no event in this room in that direction")
+            return found
 
         return await self._db.read(step)
 
