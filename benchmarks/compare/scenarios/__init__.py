@@ -8,6 +8,7 @@ from .idle import idle_polls
 from .initial_sync import initial_sync
 from .paging import paging
 from .rooms import create_rooms
+from .sliding_sync import sliding_sync, sliding_sync_big
 from .start import preloaded_start, start
 
 SCENARIOS = (
@@ -18,8 +19,10 @@ SCENARIOS = (
     Scenario("one-room", one_room, limit=90),
     Scenario("twenty-rooms", twenty_rooms, limit=90),
     Scenario("initial-sync", initial_sync, limit=240),
+    Scenario("sliding-sync", sliding_sync, limit=300),
     Scenario("paging", paging, limit=90),
     Scenario("idle", idle_polls, limit=120),
     Scenario("big-room", big_room, limit=600, default=False),
+    Scenario("sliding-sync-big", sliding_sync_big, limit=1800, default=False),
     Scenario("preloaded-start", preloaded_start, limit=3600, default=False, tinyserver_only=True),
 )
