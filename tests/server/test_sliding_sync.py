@@ -384,3 +384,51 @@ async def test_bodies_are_right(new_user: NewUser) -> None:
     timeline = (await SlidingSync(alice, "again").sync())["rooms"][room]["timeline"]
     assert timeline[-2]["unsigned"]["m.relations"]["m.replace"]["content"]["body"] == "* new"
     assert bodies(timeline) == ["original", "* new"]
+
+
+async def test_very_many_rooms_come_with_several_answers(new_user: NewUser) -> None:
+    alice = await new_user("alice")
+    rooms = [await alice.create_room() for _ in range(50)]
+    sliding = SlidingSync(alice, lists={"all": a_list(None, timeline_limit=100)})
+    first = await sliding.sync()
+    assert first["lists"]["all"]["count"] == 50
+    assert 0 < len(first["rooms"]) < 50
+    while (await sliding.sync(0))["rooms"]:
+        pass
+    assert set(sliding.rooms) == set(rooms)
+
+
+async def test_a_device_has_a_limited_number_of_connections(new_user: NewUser) -> None:
+    alice = await new_user("alice")
+    first = SlidingSync(alice, "0")
+    await first.sync()
+    others = [SlidingSync(alice, str(number)) for number in range(1, 11)]
+    for other in others:
+        await other.sync()
+    await first.ask(expect=400, errcode="M_UNKNOWN_POS")
+    for other in others:
+        await other.sync()
+
+
+async def test_overlapping_lists_and_subscriptions_are_joined(new_user: NewUser) -> None:
+    alice = await new_user("alice")
+    room = await alice.create_room(name="N", topic="T")
+    lists = {
+        "names": a_list(timeline_limit=1, state=[["m.room.name", ""]]),
+        "topics": a_list(timeline_limit=3, state=[["m.room.topic", ""]]),
+        "none": a_list(filters={"is_dm": True}),
+    }
+    sliding = SlidingSync(alice, lists=lists)
+    sliding.request["room_subscriptions"] = {room: {"timeline_limit": 2, "required_state": [["m.room.create", ""]]}}
+    answer = await sliding.sync()
+    assert {name: each["count"] for name, each in answer["lists"].items()} == {"names": 1, "topics": 1, "none": 0}
+    news = answer["rooms"][room]
+    assert len(news["timeline"]) == 3
+    assert types(news["required_state"]) == {"m.room.name", "m.room.topic", "m.room.create"}
+    # State that is not wanted any more is not kept up, and comes again when it is.
+    del lists["topics"]
+    await sliding.sync()
+    changed = await alice.put_state(room, "m.room.topic", {"topic": "U"})
+    await sliding.sync()
+    lists["topics"] = a_list(timeline_limit=1, state=[["m.room.topic", ""]])
+    assert event_ids((await sliding.sync())["rooms"][room]["required_state"]) == [changed]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ..bench import Bench
 from ..results import percentile
@@ -47,7 +47,7 @@ async def _many_rooms(bench: Bench, count: int, goal: float | None, *, with_big_
     users = await register_users(bench.http, _MEMBERS)
     rooms = await several(2, [partial(_new_room, bench.options.room_version, users, i) for i in range(count)])
     if with_big_room:
-        rooms.append(await _big_room(bench, users[0]))
+        rooms.append(await _big_room(bench, users[:2]))
         what = f"{count} rooms and one of {bench.options.members:,} members"
     else:
         what = f"{count} rooms"
@@ -105,9 +105,9 @@ async def _new_room(version: str, users: list[User], number: int) -> str:
     return await users[0].create_room(version, *users[1 : 2 + number % (_MEMBERS - 1)])
 
 
-async def _big_room(bench: Bench, owner: User) -> str:
+async def _big_room(bench: Bench, users: list[User]) -> str:
     body = {"preset": "public_chat", "room_version": bench.options.room_version}
-    room = await owner.call("POST", "/createRoom", body)
-    members = await register_users(bench.http, bench.options.members - 1, "member")
-    await several(4, (partial(member.join, room["room_id"]) for member in members))
-    return str(room["room_id"])
+    room = quote((await users[0].call("POST", "/createRoom", body))["room_id"], safe="")
+    members = await register_users(bench.http, bench.options.members - len(users), "member")
+    await several(4, (partial(member.join, room) for member in [*users[1:], *members]))
+    return room

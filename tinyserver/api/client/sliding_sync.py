@@ -6,7 +6,10 @@ is read here from either.
 spec: MSC4186
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -34,7 +37,9 @@ MAX_LISTS = 100
 MAX_LIST_NAME = 64
 MAX_RANGES = 20
 MAX_SUBSCRIPTIONS = 1000
-MAX_STATE_ENTRIES = 500
+MAX_STATE_ENTRIES = 100
+MAX_STATE_ENTRIES_OF_ALL = 2000
+"""In all the different lists and subscriptions of a request together."""
 MAX_TIMELINE_LIMIT = 1000
 MAX_CONN_ID = 64
 MAX_MESSAGES = 100
@@ -156,6 +161,7 @@ class SlidingSyncApi:
         auth=Auth.USER,
         body=SlidingBody,
         query=SlidingQuery,
+        guests=True,
         long_poll=True,
     )
     async def sync(self, call: Call[SlidingBody, SlidingQuery]) -> bytes:
@@ -169,6 +175,7 @@ class SlidingSyncApi:
         auth=Auth.USER,
         body=SlidingBody,
         query=SlidingQuery,
+        guests=True,
         long_poll=True,
     )
     async def stable_sync(self, call: Call[SlidingBody, SlidingQuery]) -> bytes:
@@ -187,29 +194,29 @@ def _request(call: Call[SlidingBody, SlidingQuery], *, stable: bool) -> SlidingR
     conn_id = body.conn_id or ""
     if len(conn_id) > MAX_CONN_ID:
         raise InvalidParam(f"conn_id has at most {MAX_CONN_ID} characters.")
+    configs = _Configs(requester.user_id)
     timeout = body.timeout if query.timeout is None else query.timeout
-    user_id = requester.user_id
     return SlidingRequest(
-        Reader(user_id, requester.user_nid, requester.device_nid),
+        Reader(requester.user_id, requester.user_nid, requester.device_nid),
         conn_id,
         query.pos or body.pos or None,
         seconds(timeout or 0),
         query.set_presence or body.set_presence or "online",
-        {name: _list(each, user_id) for name, each in lists.items()},
-        {room_id: _config(each, user_id) for room_id, each in subscriptions.items()},
+        {name: _list(each, configs) for name, each in lists.items()},
+        {room_id: configs.read(each) for room_id, each in subscriptions.items()},
         _extensions(body.extensions or ExtensionsRequest()),
         stable,
     )
 
 
-def _list(asked: ListRequest, user_id: str) -> ListSpec:
+def _list(asked: ListRequest, configs: _Configs) -> ListSpec:
     ranges: Sequence[tuple[int, int]] | None = asked.ranges
     if asked.range is not None:
         ranges = [asked.range, *(ranges or ())]
     if ranges is not None and (len(ranges) > MAX_RANGES or not all(0 <= first <= last for first, last in ranges)):
         raise InvalidParam("A range of a list is a first and a last index, from 0 on.")
     return ListSpec(
-        _config(asked, user_id),
+        configs.read(asked),
         None if asked.slow_get_all_rooms else ranges,
         _filters(asked.filters or FiltersRequest()),
     )
@@ -229,20 +236,37 @@ def _filters(asked: FiltersRequest) -> ListFilters:
     )
 
 
-def _config(asked: RoomRequest, user_id: str) -> RoomConfig:
-    limit, state = asked.timeline_limit, asked.required_state
-    if not 0 <= limit <= MAX_TIMELINE_LIMIT:
-        raise InvalidParam(f"timeline_limit is from 0 to {MAX_TIMELINE_LIMIT}.")
-    entries = len(state) if isinstance(state, list) else len(state.include) + len(state.exclude)
-    if entries > MAX_STATE_ENTRIES:
-        raise InvalidParam(f"required_state has at most {MAX_STATE_ENTRIES} entries.")
-    if isinstance(state, list):
-        return _config_from_pairs(limit, state, user_id)
-    part = StatePart(_patterns(state.include), _patterns(state.exclude))
-    return RoomConfig(limit, frozenset((part,)) if part.include else frozenset(), state.lazy_members)
+class _Configs:
+    """What is wanted of rooms in one request. Equal wishes are one object: most rooms have the same."""
+
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
+        self._known: dict[RoomConfig, RoomConfig] = {}
+        self._entries = 0
+
+    def read(self, asked: RoomRequest) -> RoomConfig:
+        """The wish in the form of the service. Raises InvalidParam."""
+        limit, state = asked.timeline_limit, asked.required_state
+        if not 0 <= limit <= MAX_TIMELINE_LIMIT:
+            raise InvalidParam(f"timeline_limit is from 0 to {MAX_TIMELINE_LIMIT}.")
+        entries = len(state) if isinstance(state, list) else len(state.include) + len(state.exclude)
+        if entries > MAX_STATE_ENTRIES:
+            raise InvalidParam(f"required_state has at most {MAX_STATE_ENTRIES} entries.")
+        if isinstance(state, list):
+            config = _config_from_pairs(limit, tuple(state), self._user_id)
+        else:
+            part = StatePart(_patterns(state.include), _patterns(state.exclude))
+            config = RoomConfig(limit, frozenset((part,)) if part.include else frozenset(), state.lazy_members)
+        if config not in self._known:
+            self._known[config] = config
+            self._entries += entries
+            if self._entries > MAX_STATE_ENTRIES_OF_ALL:
+                raise InvalidParam("The request asks for too many different kinds of state.")
+        return self._known[config]
 
 
-def _config_from_pairs(limit: int, pairs: Sequence[tuple[str, str]], user_id: str) -> RoomConfig:
+@lru_cache(maxsize=64)
+def _config_from_pairs(limit: int, pairs: tuple[tuple[str, str], ...], user_id: str) -> RoomConfig:
     """The meaning of pairs of a type and a state key. Beside the pair that means everything, others restrict their
     type; `$LAZY` stands for the members that the timeline needs, `$ME` for the user."""
     everything, lazy, patterns = False, False, set[Pattern]()

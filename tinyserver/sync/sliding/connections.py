@@ -111,19 +111,15 @@ class Connections:
         connection = self._open.pop(key, None)
         if connection is not None:
             self._size -= connection.size
-        else:
-            self._make_room_for(key[0])
         if pos is None:
-            connection = self._fresh(key, connection)
-            point = None
+            connection, point = self._fresh(key, connection), None
         else:
             connection = connection or self._stored(key)
-            point = self._resume(connection, pos)
+            point = None if connection is None else self._resume(connection, pos)
+        if connection is not None:
+            self._keep(connection)
         if connection is None or (pos is not None and point is None):
-            if connection is not None:
-                self._keep(connection)
             raise UnknownPos("This position is not known any more: begin anew, without pos.")
-        self._keep(connection)
         return connection, point
 
     def answered(self, connection: Connection, sent: Sent) -> int:
@@ -165,9 +161,9 @@ class Connections:
         base, *newest = decode(stored)
         return Connection(key, base, newest[0] if newest else None)
 
-    def _resume(self, connection: Connection | None, pos: str) -> Point | None:
+    def _resume(self, connection: Connection, pos: str) -> Point | None:
         found = _POS.fullmatch(pos)
-        if connection is None or found is None:
+        if found is None:
             return None
         try:
             point = parse_token(found[1], "pos")
@@ -182,6 +178,7 @@ class Connections:
 
     def _keep(self, connection: Connection) -> None:
         """Have it in memory as the one used last; forget what was used longest ago, if it is stored."""
+        self._make_room_for(connection.key[0])
         self._open[connection.key] = connection
         self._size += connection.size
         for key in list(self._open):

@@ -26,8 +26,13 @@ from tinyserver.sync.sliding.user_rooms import Marks, UserRoom, UserRooms, UserR
 from tinyserver.sync.stripped import stripped_room
 from tinyserver.sync.waiting import Follower
 
-MAX_NEW_ROOMS = 400
-"""How many rooms one answer begins with; the next answer, which comes at once, begins with more."""
+MAX_NEW_EVENTS = 5000
+"""How many events of new rooms one answer has, a room by itself counting as ten; the next answer, which comes at once,
+has more rooms."""
+MAX_PATTERNS_REMEMBERED = 30
+"""Of a room that the client does not look at, it is remembered what it wanted there if that was not more than this."""
+MAX_TIMELINE_LIMIT = 100
+"""How many events of a room one answer has at most."""
 READ_AT_A_GLANCE = 8
 """Of how many rooms what is not known is read on the event loop."""
 
@@ -117,7 +122,6 @@ class SlidingPlan:
     lists: Mapping[str, ArrangedList]
     tasks: Mapping[int, RoomTask]
     sent: Sent
-    has_more: bool
     joined: frozenset[int]
     ignored: frozenset[str]
     changed: Sequence[int]
@@ -239,7 +243,7 @@ class Planner:
             name: arrange(spec, in_order, loaded.facts, loaded.marks, joined) for name, spec in request.lists.items()
         }
         tasks = self._tasks(request, base, since, ignored, loaded, lists)
-        tasks, has_more = _at_most(tasks, MAX_NEW_ROOMS)
+        tasks = _at_most(tasks, MAX_NEW_EVENTS)
         changed: Sequence[int] = ()
         if request.extensions.e2ee and point is not None:
             changed = self._engine.changed_rooms(joined, since, {})
@@ -254,7 +258,6 @@ class Planner:
             lists,
             tasks,
             sent,
-            has_more,
             joined,
             ignored,
             changed,
@@ -364,7 +367,7 @@ class Planner:
                 receipts = since
             data = task.is_in(wanted.account_data) or (task.sent.account_data and keeps_data)
             now = SentRoom(LIVE, receipts, data, task.config)
-            rooms[number] = shared.setdefault(now, now)
+            rooms[number] = task.sent if now == task.sent else shared.setdefault(now, now)
         return Sent(
             0,
             rooms,
@@ -387,21 +390,30 @@ class Planner:
                 known = since
         if receipts == LIVE and changes[Topic.RECEIPT].changed(number, since):
             receipts = since
-        if (known, receipts, data) == (sent.room, sent.receipts, sent.account_data):
-            return sent
-        return SentRoom(known, receipts, data, sent.config)
+        now = SentRoom(known, receipts, data, _remembered(sent.config))
+        return sent if now == sent else now
 
 
 def _since(sent: int, since: int) -> int:
     return since if sent == LIVE else sent
 
 
-def _at_most(tasks: dict[int, RoomTask], limit: int) -> tuple[dict[int, RoomTask], bool]:
-    """The rooms with a limited number of new ones among them, and whether some were left out."""
-    new = 0
+def _at_most(tasks: dict[int, RoomTask], limit: int) -> dict[int, RoomTask]:
+    """The rooms with a limited number of new ones among them, one at least."""
+    size = 0
     kept = {}
     for number, task in tasks.items():
-        new += task.is_new
-        if not task.is_new or new <= limit:
-            kept[number] = task
-    return kept, new > limit
+        if task.is_new:
+            if size >= limit:
+                continue
+            size += 10 + min(task.config.timeline_limit, MAX_TIMELINE_LIMIT)
+        kept[number] = task
+    return kept
+
+
+def _remembered(config: RoomConfig) -> RoomConfig:
+    """What is remembered of a wish for a room that the client does not look at now: if it is long, that there was
+    none, so that the client gets the state again when it wishes for it again."""
+    if sum(len(part.include) + len(part.exclude) for part in config.state) <= MAX_PATTERNS_REMEMBERED:
+        return config
+    return RoomConfig(config.timeline_limit)

@@ -23,15 +23,12 @@ from tinyserver.sync.service import MAX_TIMEOUT
 from tinyserver.sync.sliding.catalogue import Catalogue
 from tinyserver.sync.sliding.connections import Connection, Connections, token
 from tinyserver.sync.sliding.extensions import ExtensionReader
-from tinyserver.sync.sliding.planning import Planner, SlidingPlan
+from tinyserver.sync.sliding.planning import MAX_TIMELINE_LIMIT, Planner, SlidingPlan
 from tinyserver.sync.sliding.rendering import render
 from tinyserver.sync.sliding.requests import SlidingRequest
 from tinyserver.sync.sliding.rooms import SlidingRoom, SlidingRooms
 from tinyserver.sync.sources import Sources
 from tinyserver.sync.waiting import Followers
-
-MAX_TIMELINE_LIMIT = 100
-"""How many events of a room one answer has at most."""
 
 
 @dataclass(slots=True)
@@ -116,8 +113,11 @@ class SlidingSyncService:
         """The answer, or None if there is nothing to answer with yet."""
         now_ms = self._clock.now_ms()
         to_be_read = plan.to_be_read
-        small = len(to_be_read) <= ROOMS_AT_A_GLANCE and (
-            not plan.changed or len(plan.joined) <= ROOMS_COMPARED_AT_A_GLANCE
+        small = (
+            plan.point is not None
+            and len(to_be_read) <= ROOMS_AT_A_GLANCE
+            and not any(task.is_new for task in to_be_read)
+            and (not plan.changed or len(plan.joined) <= ROOMS_COMPARED_AT_A_GLANCE)
         )
 
         def step(tx: ReadTransaction) -> _Answer | None:
