@@ -27,7 +27,7 @@ from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.accounts.sessions import Lifetimes, Sessions
 from tinyserver.accounts.shared_secret import SharedSecretRegistration
 from tinyserver.accounts.uia import UserInteractiveAuth
-from tinyserver.api.admin.local import LocalApi
+from tinyserver.api.admin.local import LocalApi, LocalFederationApi
 from tinyserver.api.admin.registration import SharedSecretApi
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
@@ -109,10 +109,12 @@ from tinyserver.federation.device_messages import OutgoingDeviceMessages, Receiv
 from tinyserver.federation.device_updates import DeviceUpdates
 from tinyserver.federation.discovery import Discovery
 from tinyserver.federation.ephemeral import EphemeralExchange
+from tinyserver.federation.greetings import Greetings
 from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.key_ring import KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
+from tinyserver.federation.overview import FederationOverview
 from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.federation.participation.joining import RemoteJoin
@@ -225,6 +227,8 @@ class Server:
         self.sender = FederationSender(
             self.db, self.bell, self.federation_client, self.destinations, self.clock, config.server_name
         )
+        self.greetings = Greetings(self.db, self.sender, self.destinations)
+        self.federation_overview = FederationOverview(self.db, self.destinations)
         exchange = EphemeralExchange(
             self.db, self.bell, self.acls, self.typing, self.receipts, self.sender, config.server_name
         )
@@ -521,6 +525,7 @@ class Server:
         """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
         router = Router()
         router.add(LocalApi(self.registration, self.registration_tokens))
+        router.add(LocalFederationApi(self.federation_overview))
         return build_app(router, self.authenticator, self.limiter)
 
     async def start(self) -> None:
@@ -531,6 +536,7 @@ class Server:
         if self.config.federation.enabled:
             self.sender.start()
             self.inbox.start()
+            self.greetings.greet_all()
         if self.remote_devices is not None:
             self.remote_devices.start()
         self.search_indexing.start()
@@ -547,6 +553,7 @@ class Server:
         await self.inbox.close()
         if self.backfill is not None:
             await self.backfill.close()
+        await self.greetings.close()
         await self.sender.close()
         if self.remote_devices is not None:
             await self.remote_devices.close()

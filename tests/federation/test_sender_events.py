@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
+from tinyserver.federation import greetings
+from tinyserver.federation.greetings import Greetings
 from tinyserver.storage import events, outgoing, server_stays
 from tinyserver.storage.transaction import WriteTransaction
 
@@ -206,3 +209,44 @@ async def test_a_room_without_others_owes_nothing(house: House) -> None:
     await say(house, room, "alone")
     assert house.db.glance(lambda tx: tx.value("SELECT count(*) FROM outgoing_events")) == 0
     assert house.db.glance(server_stays.everywhere) == []
+
+
+async def test_after_an_outage_all_who_share_a_room_hear_from_us(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greetings, "WITHIN", 0.1)
+    first, second, dead = [await receiver(house.world, name) for name in "abc"]
+    room = await house.public_room()
+    for there in (first, second, dead):
+        await house.join(there.peer, room)
+    destinations = house.world.destinations
+    destinations.failed(dead.peer.name, "broken")
+    greeting = Greetings(house.db, house.sender, destinations)
+    greeting.greet_all()
+    await first.until(lambda: first.tried)
+    await second.until(lambda: second.tried)
+    assert first.transactions[first.tried[0]]["pdus"] == []
+    # The network goes away for a minute: as soon as anybody answers, all are greeted, and tried that were out of reach.
+    for name in (first.peer.name, second.peer.name):
+        destinations.failed(name, "no network", local=True)
+    house.world.time.pass_(20)
+    destinations.answered(second.peer.name)
+    house.world.time.pass_(60)
+    for name in (first.peer.name, second.peer.name):
+        destinations.failed(name, "no network", local=True)
+    house.world.time.pass_(60)
+    destinations.answered("elsewhere.test")
+    await first.until(lambda: len(first.tried) == 2)
+    await second.until(lambda: len(second.tried) == 2)
+    await greeting.close()
+    assert dead.tried == []
+
+
+async def test_a_sender_that_never_started_forgets_nothing(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    there.answer = json_reply({}, 503)
+    await say(house, room, "hello")
+    await there.until(lambda: there.tried)
+    await house.new_sender().close()
+    owed = house.db.glance(outgoing.overview)
+    assert [(each.server, each.events) for each in owed] == [(there.peer.name, 1)]

@@ -30,6 +30,8 @@ LONGEST_LOCAL_PAUSE_MS = 120_000
 """Where the fault is probably ours (no network): then all servers "fail", and none of them should be left alone for
 half a day because of it."""
 CONTACT_PAUSE_MS = 60_000
+OUTAGE_MS = 30_000
+"""How long nothing but faults on our side makes an outage."""
 MAX_REMEMBERED = 5000
 FORGET_AFTER_MS = 30 * 24 * 3600 * 1000
 _STORE_DELAY = 5.0  # seconds, in which further changes join
@@ -56,6 +58,11 @@ class Destinations:
         self._closing = asyncio.Event()
         self.on_return: list[Callable[[str], None]] = []
         """Called with the name of a server that failed and is worth another try now."""
+        self.on_recovery: list[Callable[[], None]] = []
+        """Called when the network is back after an outage on our side."""
+        self._out_of_reach: set[str] = set()
+        """Servers that failed by a fault on our side since the last answer from anybody."""
+        self._out_since = 0
 
     def check(self, destination: str) -> None:
         """Raise BackingOff while the server is to be left alone."""
@@ -71,6 +78,10 @@ class Destinations:
         """Since when and why a server fails, or None where it does not."""
         return self._rows().get(destination)
 
+    def failing(self) -> list[FailingRow]:
+        """All servers that fail."""
+        return list(self._rows().values())
+
     def failed(self, destination: str, reason: str, *, local: bool = False, retry_after: float | None = None) -> None:
         """A request to the server failed in a way that the next one would as well.
 
@@ -80,6 +91,8 @@ class Destinations:
         """
         rows = self._rows()
         now = self._clock.now_ms()
+        if local:
+            self._note_outage(destination, now)
         before = rows.get(destination)
         if before is not None and now < before.retry_at <= now + 2 * LONGEST_PAUSE_MS:
             return  # several requests were under way when it failed: it failed once
@@ -104,6 +117,29 @@ class Destinations:
             self._save(destination)
             for call in self.on_return:
                 call(destination)
+        self._end_outage()
+
+    def _note_outage(self, destination: str, now: int) -> None:
+        if not self._out_of_reach:
+            self._out_since = now
+        if len(self._out_of_reach) < MAX_REMEMBERED:
+            self._out_of_reach.add(destination)
+
+    def _end_outage(self) -> None:
+        """A server has answered. If several could not be reached for a while, and nobody answered: that was us."""
+        out, self._out_of_reach = self._out_of_reach, set()
+        now = self._clock.now_ms()
+        if len(out) < 2 or now - self._out_since < OUTAGE_MS:
+            return
+        for destination in out:
+            row = self._rows().get(destination)
+            if row is not None:
+                self._rows()[destination] = replace(row, retry_at=now)
+                self._save(destination)
+                for call in self.on_return:
+                    call(destination)
+        for recover in self.on_recovery:
+            recover()
 
     def contacted(self, destination: str) -> None:
         """The server made a request: it may be tried again at once, even if it failed.

@@ -119,6 +119,7 @@ class FederationSender:
         self._saved = 0
         self._saving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._has_started = False
         self._counter = 0
         self._seen = bell.position
         """What is owed of everything up to here is known."""
@@ -127,6 +128,7 @@ class FederationSender:
 
     def start(self) -> None:
         """Go on with what was owed when the server stopped. Called once, before anything is stored."""
+        self._has_started = True
         self._seen = self._bell.position
         self._bell.subscribe(self._on_commit)
         self._destinations.on_return.append(self._on_return)
@@ -152,8 +154,9 @@ class FederationSender:
         await asyncio.gather(*running, return_exceptions=True)
         if self._saving is not None:
             await asyncio.gather(self._saving, return_exceptions=True)
-        with contextlib.suppress(StorageError):
-            await self._tidy()
+        if self._has_started:  # else nobody knows here what is owed
+            with contextlib.suppress(StorageError):
+                await self._tidy()
 
     # -- what others hand in ---------------------------------------------------------------------
 
@@ -167,8 +170,11 @@ class FederationSender:
             self._wake(name)
 
     def greet(self, server: int) -> None:
-        """Let a server (nid) hear from us, though there may be nothing to say: it may have given us up."""
+        """Let a server (nid) hear from us, though there may be nothing to say: it may have given us up. Not if it
+        fails itself."""
         name = self._db.glance(lambda tx: names.text(tx, server))
+        if self._is_left_alone(name):
+            return
         self._outbox(name, server, self._seen).is_greeting = True
         self._wake(name)
 
@@ -253,8 +259,6 @@ class FederationSender:
         try:
             while outbox.has_work and not self._is_left_alone(outbox.name) and not self._closing.is_set():
                 await self._send_some(outbox)
-            if not outbox.has_work:
-                del self._outboxes[outbox.name]
         except OutgoingError as error:
             log.debug("%s was sent nothing: %s", outbox.name, error)
             self._postpone(outbox)
@@ -263,7 +267,9 @@ class FederationSender:
             self._postpone(outbox)
         finally:
             del self._running[outbox.name]
-            if outbox.name in self._outboxes and not self._closing.is_set():
+            if not outbox.has_work:
+                del self._outboxes[outbox.name]
+            elif not self._closing.is_set():
                 self._wake(outbox.name)
             self._run_ready()
 
@@ -306,9 +312,10 @@ class FederationSender:
         """A server did not take what it was sent: it is tried again when it is no longer left alone. An answer that
         says no does not make it count as failing; but it will say so again."""
         batch = outbox.batch
+        outbox.is_greeting = False
         if batch is not None:
             kept: list[Pending] = [each for each in batch.edus if isinstance(each, Read)]
-            outbox.batch = _Batch(batch.start, batch.end, kept)
+            outbox.batch = _Batch(batch.start, batch.end, kept) if kept or batch.end > batch.start else None
         if not self._is_left_alone(outbox.name):
             pause = min(FIRST_PAUSE_MS * 2 ** min(outbox.refusals, 10), LONGEST_PAUSE_MS)
             outbox.refusals += 1

@@ -13,10 +13,12 @@ from tinyserver.accounts.registration import Registration
 from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.federation.overview import FederationOverview
 from tinyserver.protocol.errors import NotFound
 
 CREATE_USER = "/_tinyserver/local/users"
 TOKENS = "/_tinyserver/local/registration_tokens"
+DESTINATIONS = "/_tinyserver/local/destinations"
 
 
 class NewUser(msgspec.Struct):
@@ -69,3 +71,17 @@ class LocalApi:
         if not await self._tokens.remove(call.path["token"]):
             raise NotFound("There is no such registration token.")
         return {}
+
+
+class LocalFederationApi:
+    """What the local socket tells of other servers."""
+
+    surface = Surface.ADMIN
+
+    def __init__(self, overview: FederationOverview) -> None:
+        self._overview = overview
+
+    @endpoint("GET", DESTINATIONS, spec="tinyserver#local-socket", auth=Auth.NONE)
+    async def list_destinations(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """The servers that are owed something or fail."""
+        return {"destinations": [asdict(state) for state in await self._overview.destinations()]}
