@@ -167,7 +167,7 @@ def user(number: int) -> str:
     return f"@user{number}:s{number % 100}.test"
 
 
-def crowd(version: str) -> tuple[Branch, dict[str, int]]:
+def crowd(version: str, members: int = MEMBERS) -> tuple[Branch, dict[str, int]]:
     """A public room that its members have joined one after the other, and its moderators, appointed meanwhile."""
     room_version = get_room_version(version)
     hashed = room_version.room_id_is_create_hash
@@ -178,9 +178,9 @@ def crowd(version: str) -> tuple[Branch, dict[str, int]]:
     room.power(levels)
     room.send(CREATOR, "m.room.join_rules", {"join_rule": "public"})
     room.send(CREATOR, "m.room.history_visibility", {"history_visibility": "shared"})
-    for number in range(1, MEMBERS):
+    for number in range(1, members):
         room.member(user(number), user(number), "join", displayname=f"User {number}")
-        if number % (MEMBERS // MODERATORS) == 0:
+        if number % max(members // MODERATORS, 1) == 0:
             levels[user(number)] = 50
             room.power(levels)
     return room, levels
