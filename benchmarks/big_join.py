@@ -99,8 +99,7 @@ async def measure(server: TinyServer, peer: dict[str, Any]) -> dict[str, Any]:
             "written, MB": round(spent.written / 1e6),
             "database, MB": round(server.data_dir.joinpath("tinyserver.db").stat().st_size / 1e6),
             "others' messages, ms (median, p99, most)": [
-                round(each * 1000)
-                for each in (statistics.median(delays), delays[len(delays) * 99 // 100], delays[-1])
+                round(each * 1000) for each in (statistics.median(delays), delays[len(delays) * 99 // 100], delays[-1])
             ],
         }
 
@@ -110,7 +109,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=50_000)
     parser.add_argument("--version", default="11", help="of the room")
     parser.add_argument("--whole", action="store_true", help="the resident server does not leave members out")
-    parser.add_argument("--direct", action="store_true", help="ask each server for its keys, not one trusted server for all")
+    parser.add_argument(
+        "--direct", action="store_true", help="ask each server for its keys, not one trusted server for all"
+    )
     parser.add_argument("--log", action="store_true", help="show the log of the server")
     arguments = parser.parse_args()
     crowded_room(arguments.version, arguments.members)

@@ -32,20 +32,19 @@ from tinyserver.protocol.room_versions import get_room_version
 from tinyserver.protocol.server_keys import make_key_document
 from tinyserver.protocol.signing import sign_json
 
-from .forked_rooms import CREATOR, KEY, Branch, Key, auth_ids, crowd
+from .forked_rooms import CREATOR, KEY, SERVERS, Branch, Key, auth_ids, crowd
 
-SERVERS = 100
 RESIDENT = "s0.test"
 CACHE = Path(__file__).parent.parent / ".bench"
 _KEYS_VALID_MS = 6 * 24 * 3600 * 1000
 _MEMBER = "m.room.member"
 
 
-def crowded_room(version: str, members: int) -> Branch:
+def crowded_room(version: str, members: int, servers: int = SERVERS) -> Branch:
     """The room, from the cache if it was made before."""
-    file = CACHE / f"crowd-{version}-{members}.jsonl"
+    file = CACHE / f"crowd-{version}-{members}-{servers}.jsonl"
     if not file.exists():
-        room, _ = crowd(version, members)
+        room, _ = crowd(version, members, servers)
         room.send(CREATOR, "m.room.name", {"name": "Everybody"})
         CACHE.mkdir(exist_ok=True)
         unfinished = file.with_suffix(".new")
@@ -81,7 +80,8 @@ class CrowdPeer:
     Attributes:
         gate: what asks for the whole state waits for it; set unless the test clears it.
         cut_after: the answer with the whole state breaks off after so many events; None: it does not.
-        asked: the last parts of the paths of the requests so far, without IDs.
+        asked: what was asked for so far: `send_join`, `state` and so on.
+        dead: the servers that answer nothing sensible any more.
         received: the PDUs that were sent to it.
     """
 
@@ -94,7 +94,6 @@ class CrowdPeer:
         self.dead: set[str] = set()
         self.asked: list[str] = []
         self.received: list[dict[str, Any]] = []
-        self.told = asyncio.Event()
         self._before: dict[str, dict[Key, str]] = {}
         self._transactions = 0
 
@@ -113,11 +112,19 @@ class CrowdPeer:
 
     # -- what it says ----------------------------------------------------------------------------
 
-    def make(self, sender: str, kind: str, content: Mapping[str, Any], state_key: str | None = None) -> dict[str, Any]:
-        """An event of a member at the end of the room, not yet sent anywhere."""
+    def make(
+        self,
+        sender: str,
+        kind: str,
+        content: Mapping[str, Any],
+        state_key: str | None = None,
+        cite: Mapping[Key, str] | None = None,
+    ) -> dict[str, Any]:
+        """An event of a member at the end of the room, not yet sent anywhere; `cite` names auth events other than those
+        of the state."""
         room = self.room
         keys = auth_keys_for(room.version, kind, sender, state_key, content)
-        cited = {key: room.state[key] for key in keys if key in room.state}
+        cited = {key: room.state[key] for key in keys if key in room.state} | dict(cite or {})
         room.now += 1000
         pdu = build_pdu(
             room.version,
@@ -126,7 +133,7 @@ class CrowdPeer:
             sender=sender,
             state_key=state_key,
             content=content,
-            prev_events=[room.tip],
+            prev_events=[] if room.tip is None else [room.tip],
             auth_events=[cited[key] for key in sorted(cited)],
             depth=room.depth + 1,
             origin_server_ts=room.now,
@@ -154,7 +161,7 @@ class CrowdPeer:
         """One request."""
         path, _, query = seen.target.partition("?")
         parts = [unquote(part) for part in path.split("/")[3:]]
-        self.asked.append(parts[2] if len(parts) > 2 else path)
+        self.asked.append(parts[1])
         host = seen.headers.get("host", "").partition(":")[0]
         if host in self.dead:
             return Reply(503, b"down")
@@ -163,7 +170,8 @@ class CrowdPeer:
             case ["v2", "server"]:
                 return json_reply(_key_document(host))
             case ["v2", "query"]:
-                return json_reply({"server_keys": [_vouched_for(name) for name in json.loads(seen.body)["server_keys"]]})
+                wanted = json.loads(seen.body)["server_keys"]
+                return json_reply({"server_keys": [sign_json(_key_document(name), host, KEY) for name in wanted]})
             case [_, "make_join", _, user]:
                 return json_reply(self._template(user))
             case [_, "send_join", _, _]:
@@ -263,13 +271,13 @@ class CrowdPeer:
             if event_id not in self.room.events:
                 self.received.append(pdu)
                 _add(self.room, pdu)
-        if pdus:
-            self.told.set()
         return json_reply({"pdus": results})
 
     def _texts(self, event_ids: Collection[str]) -> bytes:
         events = self.room.events
-        return b"[%b]" % b",".join(json.dumps(events[event_id], separators=(",", ":")).encode() for event_id in event_ids)
+        return b"[%b]" % b",".join(
+            json.dumps(events[event_id], separators=(",", ":")).encode() for event_id in event_ids
+        )
 
 
 def _object(**members: bytes) -> bytes:
@@ -278,11 +286,6 @@ def _object(**members: bytes) -> bytes:
 
 def _key_document(server: str) -> dict[str, Any]:
     return make_key_document(server, [KEY], [], int(time.time() * 1000) + _KEYS_VALID_MS)
-
-
-def _vouched_for(server: str) -> dict[str, Any]:
-    """The keys of a server as the resident server tells them to those who trust it."""
-    return sign_json(_key_document(server), RESIDENT, KEY)
 
 
 @asynccontextmanager
@@ -302,7 +305,9 @@ async def _serve(room: Branch, *, omits: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
         peer = CrowdPeer(room, omits=omits)
         async with on_the_network(peer, Path(directory)) as outgoing:
-            print(json.dumps({"outgoing": outgoing, "room_id": peer.room_id, "members": len(peer.joined())}), flush=True)
+            print(
+                json.dumps({"outgoing": outgoing, "room_id": peer.room_id, "members": len(peer.joined())}), flush=True
+            )
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, input_ended)
 

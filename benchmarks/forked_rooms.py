@@ -23,6 +23,7 @@ from tinyserver.protocol.signing import SigningKey
 Key = tuple[str, str]
 MEMBERS = 50_000
 MODERATORS = 40
+SERVERS = 100
 CREATOR = "@user0:s0.test"
 KEY = SigningKey("k", bytes(32))
 
@@ -162,12 +163,12 @@ class Branch:
         )
 
 
-def user(number: int) -> str:
+def user(number: int, servers: int = SERVERS) -> str:
     """A user ID."""
-    return f"@user{number}:s{number % 100}.test"
+    return f"@user{number}:s{number % servers}.test"
 
 
-def crowd(version: str, members: int = MEMBERS) -> tuple[Branch, dict[str, int]]:
+def crowd(version: str, members: int = MEMBERS, servers: int = SERVERS) -> tuple[Branch, dict[str, int]]:
     """A public room that its members have joined one after the other, and its moderators, appointed meanwhile."""
     room_version = get_room_version(version)
     hashed = room_version.room_id_is_create_hash
@@ -179,9 +180,10 @@ def crowd(version: str, members: int = MEMBERS) -> tuple[Branch, dict[str, int]]
     room.send(CREATOR, "m.room.join_rules", {"join_rule": "public"})
     room.send(CREATOR, "m.room.history_visibility", {"history_visibility": "shared"})
     for number in range(1, members):
-        room.member(user(number), user(number), "join", displayname=f"User {number}")
+        member = user(number, servers)
+        room.member(member, member, "join", displayname=f"User {number}")
         if number % max(members // MODERATORS, 1) == 0:
-            levels[user(number)] = 50
+            levels[member] = 50
             room.power(levels)
     return room, levels
 

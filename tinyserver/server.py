@@ -118,6 +118,7 @@ from tinyserver.federation.overview import FederationOverview
 from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.federation.participation.joining import RemoteJoin
+from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.moments import RemoteMoments
@@ -152,11 +153,13 @@ from tinyserver.push.rules import PushRules
 from tinyserver.push.unread import UnreadCounter
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
+from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventSigner
 from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.moments import Moments
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.relationships import Relationships
@@ -204,6 +207,7 @@ class Server:
         self.db = Database(self.data.database, cache_budget=config.cache.budget)
         self.bell = Bell(self.db.position, tag=secrets.token_hex(4))
         self.db.on_commit = self.bell.ring
+        self.partial_rooms = PartialRooms(self.db)
         self.ignored_users = IgnoredUsers()
         self.push_rules = PushRules(self.db)
 
@@ -279,6 +283,7 @@ class Server:
                 states,
                 missing_events,
                 self.appender,
+                self.partial_rooms,
                 config.server_name,
             )
             moments = RemoteMoments(self.db, self.federation_client, self.backfill, config.server_name)
@@ -291,6 +296,8 @@ class Server:
             self.key_ring if federates else alone,
             missing_events if federates else alone,
         )
+        completion = Completion(self.appender, self.partial_rooms)
+        self.member_lists = MemberLists(self.db, states, self.partial_rooms, completion)
         self.acls = ServerAcls()
         withdrawals = Withdrawals(self.db, self.key_ring)
         self.inbox = Inbox(self.db, self.pipeline, self.clock)
@@ -303,7 +310,7 @@ class Server:
             self.db, self.pipeline, self.membership, config.server_name, config.rooms.default_version
         )
         sending = Sending(self.db, self.pipeline, self.membership, config.server_name)
-        upgrades = RoomUpgrades(self.db, self.pipeline, creation)
+        upgrades = RoomUpgrades(self.db, self.pipeline, creation, self.partial_rooms)
         self.router.add(RoomsApi(creation, sending, upgrades))
         self.router.add(MembershipApi(self.membership))
         self._build_reading(config)
@@ -312,13 +319,22 @@ class Server:
         """Who is in which room, on this server and, with federation, elsewhere."""
         name, client = config.server_name, self.federation_client
         if queries is None:
-            return RoomMembership(self.db, self.pipeline, name)
+            return RoomMembership(self.db, self.pipeline, name, self.partial_rooms)
         requests = MemberRequests(client, name, self.signing_key, self.clock)
-        joining = RemoteJoin(self.db, self.pipeline, client, requests, self.key_ring, self.data.path)
+        joining = RemoteJoin(
+            self.db,
+            self.pipeline,
+            client,
+            requests,
+            self.key_ring,
+            self.data.path,
+            self.partial_rooms,
+            self.member_lists,
+        )
         elsewhere = FederatedRooms(self.db, client, requests, joining, queries, name)
         self.router.add(InvitesApi(InboundInvites(self.db, self.key_ring, name, self.signing_key), self.limiter))
         invites = OutboundInvites(self.db, client, self.key_ring)
-        return RoomMembership(self.db, self.pipeline, name, elsewhere, invites)
+        return RoomMembership(self.db, self.pipeline, name, self.partial_rooms, elsewhere, invites)
 
     def _build_reading(self, config: Config) -> None:
         """What rooms show: history, state, and how they are found."""
@@ -330,7 +346,7 @@ class Server:
         self.router.add(ReadReportsApi(reports))
         self.router.add(MomentsApi(self.moments))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
-        self.router.add(StateApi(StateReader(self.db, self.clock)))
+        self.router.add(StateApi(StateReader(self.db, self.clock, self.partial_rooms)))
         self.aliases = Aliases(self.db, self.pipeline, config.server_name, self.queries)
         self.public_rooms = PublicRooms(self.db, config.server_name, self.queries)
         self.router.add(AliasesApi(self.aliases))
@@ -466,7 +482,7 @@ class Server:
         unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
         sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, self.device_news)
         followers = Followers(self.bell)
-        engine = SyncEngine(self.db, self.bell, sources, followers)
+        engine = SyncEngine(self.db, self.bell, sources, followers, self.partial_rooms)
         self.sync = SyncService(self.db, self.bell, self.clock, sources, engine, followers)
         self.router.add(SyncApi(self.sync, FilterSets(self.db)))
         self.sliding_sync = SlidingSyncService(self.db, self.bell, self.clock, sources, engine, followers)
@@ -532,9 +548,11 @@ class Server:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
         await self.blobs.clear_incoming()
+        self.partial_rooms.load()
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
             self.sender.start()
+            self.member_lists.start()
             self.inbox.start()
             self.greetings.greet_all()
         if self.remote_devices is not None:
@@ -555,6 +573,7 @@ class Server:
             await self.backfill.close()
         await self.greetings.close()
         await self.sender.close()
+        await self.member_lists.close()
         if self.remote_devices is not None:
             await self.remote_devices.close()
         self.typing.close()

@@ -38,6 +38,7 @@ from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.server_acls import ServerAcls
@@ -72,7 +73,8 @@ class House:
         states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent)
         missing = MissingEventsFetcher(self.db, world.client, world.key_ring, states)
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing)
-        self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, US)
+        partial = PartialRooms(self.db)
+        self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, partial, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         acls = ServerAcls()
         self.inbox = Inbox(self.db, self.pipeline, world.clock)

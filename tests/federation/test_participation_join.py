@@ -11,16 +11,20 @@ import pytest
 import pytest_asyncio
 
 from tinyserver.federation.participation.joining import RemoteJoin
+from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.federation.participation.queries import RemoteQueries
 from tinyserver.federation.participation.rooms import FederatedRooms
+from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.protocol.auth_rules import auth_keys_for
 from tinyserver.protocol.errors import Forbidden, MatrixError
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
+from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.drafts import EventSigner
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.storage import events, room_state, rooms
 from tinyserver.storage.database import Database
@@ -100,7 +104,10 @@ def elsewhere(world: World, tmp_path: Any) -> FederatedRooms:
     appender = Appender(US, NotificationMarks(PushRules(db)))
     pipeline = EventPipeline(db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
     requests = MemberRequests(world.client, US, key, world.clock)
-    joining = RemoteJoin(db, pipeline, world.client, requests, world.key_ring, tmp_path)
+    partial = PartialRooms(db)
+    states = RemoteStates(db, world.client, world.key_ring, tmp_path)
+    lists = MemberLists(db, states, partial, Completion(appender, partial))
+    joining = RemoteJoin(db, pipeline, world.client, requests, world.key_ring, tmp_path, partial, lists)
     queries = RemoteQueries(world.client, world.time.monotonic)
     return FederatedRooms(db, world.client, requests, joining, queries, US)
 

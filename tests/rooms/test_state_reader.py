@@ -13,6 +13,7 @@ from tests.rooms.world import World, open_world
 from tinyserver.accounts.requester import Requester
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.long_list import BATCH, LongList
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.tokens import pagination_token
 from tinyserver.storage import names, rooms
@@ -48,7 +49,7 @@ async def whole(items: LongList) -> list[bytes]:
 async def test_many_members_come_in_batches_and_whole(world: World) -> None:
     room_id = await crowded_room(world)
     alice = Requester(ALICE, world.nid(ALICE))
-    reader = StateReader(world.db, world.clock)
+    reader = StateReader(world.db, world.clock, PartialRooms(world.db))
 
     listed = await reader.members(alice, room_id, membership="join")
     assert listed.is_long
@@ -68,7 +69,7 @@ async def test_many_members_come_in_batches_and_whole(world: World) -> None:
 async def test_members_of_the_past(world: World) -> None:
     room_id = await crowded_room(world)
     alice = Requester(ALICE, world.nid(ALICE))
-    reader = StateReader(world.db, world.clock)
+    reader = StateReader(world.db, world.clock, PartialRooms(world.db))
     then = world.db.glance(lambda tx: rooms.find(tx, room_id))
     assert then is not None
     user = "@user3:here"

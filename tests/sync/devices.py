@@ -17,6 +17,7 @@ from tinyserver.presence.presence import Presence
 from tinyserver.protocol.filters import parse_filter
 from tinyserver.push.rules import PushRules
 from tinyserver.push.unread import UnreadCounter
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.tokens import parse_token
 from tinyserver.rooms.typing import Typing
@@ -48,7 +49,7 @@ class SyncWorld:
         sources = Sources(
             UnreadCounter(rules, IgnoredUsers()), self.receipts, self.typing, self.presence, rules, self.device_news
         )
-        engine = SyncEngine(world.db, self.bell, sources, self.followers)
+        engine = SyncEngine(world.db, self.bell, sources, self.followers, PartialRooms(world.db))
         self.service = SyncService(world.db, self.bell, world.clock, sources, engine, self.followers)
         self.sliding = SlidingSyncService(world.db, self.bell, world.clock, sources, engine, self.followers)
 

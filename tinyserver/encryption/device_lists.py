@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from tinyserver.storage import cross_signing, device_lists, events, memberships, names, rooms, state_trie
+from tinyserver.storage import cross_signing, device_lists, events, memberships, names, partial_rooms, rooms, state_trie
 from tinyserver.storage.membership_changes import changed_since, member_event_at
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -57,7 +57,8 @@ def changes_between(
             for other, (was, is_now) in _member_changes(tx, room, since, until).items():
                 if was is not is_now:
                     (arrived if is_now else departed).add(other)
-    for room in now - before:
+    completed = now & before & set(partial_rooms.completed_between(tx, since, until))
+    for room in (now - before) | completed:  # who was there before, but not known to be, arrives now
         arrived |= at_until.of(room)
     for room in before - now:
         departed |= at_since.of(room)
@@ -65,7 +66,7 @@ def changes_between(
     departed.discard(user)
     updated = device_lists.changed_between(tx, since, until)
     signed = cross_signing.signed_between(tx, user, since, until)
-    changed = at_until.among(now, updated) | (arrived - at_since.among(before, arrived))
+    changed = at_until.among(now, updated) | (arrived - at_since.among(before - completed, arrived))
     changed.update(signed)
     if user in updated:
         changed.add(user)

@@ -17,6 +17,7 @@ from tinyserver.federation.pending_edus import Typing as Types
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import Content
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
+from tinyserver.rooms.partial_state import may_be_joined
 from tinyserver.rooms.receipts import Receipts, RemoteReceipt
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.typing import Typing
@@ -145,7 +146,7 @@ def _member(tx: ReadTransaction, room: RoomRow, user_id: Any, origin: str) -> in
     if not is_valid_user_id(user_id) or domain_of(user_id) != origin:
         return None
     user = names.find(tx, user_id)
-    return user if user is not None and memberships.is_joined(tx, room.nid, user) else None
+    return user if user is not None and may_be_joined(tx, room, user_id) else None
 
 
 def _receipts(

@@ -13,7 +13,18 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.rooms.redactions import redact_if_allowed, redactions_waiting_for
 from tinyserver.rooms.resolution import resolve_roots
-from tinyserver.storage import events, graph, memberships, names, outgoing, relations, rooms, server_stays, state_trie
+from tinyserver.storage import (
+    events,
+    graph,
+    memberships,
+    names,
+    outgoing,
+    partial_rooms,
+    relations,
+    rooms,
+    server_stays,
+    state_trie,
+)
 from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import Flag, StoredEvent
@@ -90,6 +101,8 @@ class Appender:
         stored = self._store(tx, room, admission, nid, position if visible else None, notify, thread)
         parents = events.find_many(tx, event.prev_event_ids)
         graph.connect(tx, stored, parents)
+        if room.is_partial:
+            partial_rooms.note_event(tx, room.nid, nid, position)
         if not visible:
             return stored
         relations.relate(tx, stored)

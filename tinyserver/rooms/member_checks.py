@@ -17,6 +17,7 @@ from tinyserver.rooms.access import check_user_id, membership_of
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.guests import guests_may_join
 from tinyserver.rooms.member_events import profile_of
+from tinyserver.rooms.partial_state import check_members_known
 from tinyserver.rooms.restricted import authorising_user
 from tinyserver.storage import account_data, names, room_state
 from tinyserver.storage.memberships import Membership
@@ -50,12 +51,15 @@ class MemberChecks:
         Raises:
             BadJson, InvalidParam: it is no member event.
             Forbidden, GuestAccessForbidden, InviteBlocked, UnableToGrantJoin: it may not be sent.
+            MembersToCome: it is not known yet what the target is to the room.
         """
         target, membership = check_user_id(draft.state_key or ""), draft.content.get("membership")
         if membership not in _MEMBERSHIPS:
             raise BadJson("A member event needs a membership: join, invite, leave, ban or knock")
         # Only this server says who vouches for somebody; a client's word for it would open every restricted room.
         content = {key: value for key, value in draft.content.items() if key != _AUTHORISER}
+        if target != draft.sender:
+            check_members_known(tx, room, [("m.room.member", target)])
         before = membership_of(tx, room, target)
         if membership == "join":
             content |= self._join(tx, room, draft.sender, before, is_guest)

@@ -17,6 +17,7 @@ from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_checks import MemberChecks
 from tinyserver.rooms.member_events import member_draft, with_fresh_profile
 from tinyserver.rooms.out_of_band import is_resident
+from tinyserver.rooms.partial_state import PartialRooms, check_members_known
 from tinyserver.rooms.pipeline import EventPipeline, Outcome
 from tinyserver.rooms.predecessors import carry_settings
 from tinyserver.rooms.third_party_joins import accept_third_party_invite
@@ -57,11 +58,13 @@ class RoomMembership:
         db: where rooms are stored.
         pipeline: makes member events.
         server_name: this server.
+        partial: rooms whose members are not all known.
         remote: rooms elsewhere, or None without federation.
         invites: how users of other servers are invited, or None without federation.
 
     Attributes:
         checks: what every member event of a local user has to pass, whoever sends it.
+        partial: as given.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class RoomMembership:
         db: Database,
         pipeline: EventPipeline,
         server_name: str,
+        partial: PartialRooms,
         remote: RemoteRooms | None = None,
         invites: RemoteInvites | None = None,
     ) -> None:
@@ -77,6 +81,7 @@ class RoomMembership:
         self._pipeline = pipeline
         self._server_name = server_name
         self._remote = remote
+        self.partial = partial
         self.checks = MemberChecks(server_name, federates=remote is not None)
 
     # -- coming ----------------------------------------------------------------------------------
@@ -113,6 +118,8 @@ class RoomMembership:
                 return False
             if membership_of(tx, room, user_id) is Membership.JOIN:
                 return True
+            if room.is_partial:
+                return False  # whether the user is banned, for example, only others know yet
             if third_party_signed is not None:
                 accept_third_party_invite(tx, self._pipeline, room, user_id, third_party_signed, self._server_name)
             join = member_draft(tx, sender=user_id, target=user_id, membership="join", reason=reason)
@@ -152,7 +159,7 @@ class RoomMembership:
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
-            if room is None or not is_resident(tx, room):
+            if room is None or not is_resident(tx, room) or room.is_partial:
                 return False
             draft = member_draft(tx, sender=user_id, target=user_id, membership="knock", reason=reason)
             self._pipeline.send(tx, room.nid, self.checks.checked(tx, room, draft))
@@ -189,6 +196,7 @@ class RoomMembership:
             return room, self.checks.checked(tx, room, draft)
 
         if self.is_elsewhere(target):
+            await self.partial.whole(room_id)
             await self.invite_elsewhere(*self._db.glance(drafted))
             return
 
@@ -196,7 +204,7 @@ class RoomMembership:
             room, draft = drafted(tx)
             self._pipeline.send(tx, room.nid, draft)
 
-        await self._db.write(step)
+        await self.partial.write(room_id, step)
 
     def is_elsewhere(self, user_id: str) -> bool:
         """Whether a user is one of another server, which has to be asked before the user is invited."""
@@ -245,7 +253,7 @@ class RoomMembership:
             )
             return True
 
-        if not await self._db.write(step) and self._remote is not None:
+        if not await self.partial.write(room_id, step) and self._remote is not None:
             await self._remote.leave(user_id, room_id, reason)
 
     async def leave_all_rooms(self, user_id: str) -> None:
@@ -300,12 +308,13 @@ class RoomMembership:
 
         def step(tx: WriteTransaction) -> None:
             room = room_of_member(tx, room_id, sender)
+            check_members_known(tx, room, [("m.room.member", target)])
             if allowed is not None and membership_of(tx, room, target) not in allowed:
                 raise Forbidden(f"{target} is {otherwise}")
             draft = member_draft(tx, sender=sender, target=target, membership=membership, reason=reason)
             self._pipeline.send(tx, room.nid, draft)
 
-        await self._db.write(step)
+        await self.partial.write(room_id, step)
 
     async def forget(self, user_id: str, room_id: str) -> None:
         """Hide a room that the user has left.

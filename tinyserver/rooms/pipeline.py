@@ -31,6 +31,7 @@ from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.redaction import redact
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
+from tinyserver.rooms import partial_state
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.resolution import resolve_roots
@@ -57,10 +58,12 @@ class Signatures(Protocol):
 @dataclass(frozen=True, slots=True)
 class Ancestor:
     """A checked event to be admitted. `state` are the nids of the state before it as another server told it, where not
-    all of its parents can be had; None: they are here by the time that it is its turn."""
+    all of its parents can be had; None: they are here by the time that it is its turn. In a room whose members are not
+    all known nobody is asked for it: `assumed` says that the state is taken for that with which we came in."""
 
     event: Event
     state: Sequence[int] | None = None
+    assumed: bool = False
 
 
 class MissingEvents(Protocol):
@@ -167,6 +170,7 @@ class EventPipeline:
         Raises:
             AuthError (a Forbidden): the room's rules refuse it.
             BadJson, TooLarge: it cannot be an event of this room version.
+            LimitExceeded: it depends on members of whom nothing is known yet.
         """
         known = self.sent_before(tx, room_nid, draft)
         if known is not None:
@@ -186,6 +190,7 @@ class EventPipeline:
     def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, tuple[int, ...]]:
         """The event of a draft, allowed by the current state, and the nids of its auth events."""
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
+        partial_state.check_members_known(tx, room, keys)
         state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
         parents = events.get_many(tx, room.extremities).values()
         auth_events = [stored for key, stored in state.items() if key in keys]
@@ -286,14 +291,24 @@ class EventPipeline:
         return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
 
     def _admit_ancestor(self, tx: WriteTransaction, room_nid: int, ancestor: Ancestor) -> Received:
-        return self.admit(tx, room_nid, ancestor.event, ancestor.state)
+        return self.admit(tx, room_nid, ancestor.event, ancestor.state, assumed=ancestor.assumed)
 
-    def admit(self, tx: WriteTransaction, room_nid: int, event: Event, state: Sequence[int] | None = None) -> Received:
+    def admit(
+        self,
+        tx: WriteTransaction,
+        room_nid: int,
+        event: Event,
+        state: Sequence[int] | None = None,
+        *,
+        assumed: bool = False,
+    ) -> Received:
         """Authorise a checked event whose ancestors are here, and append it.
 
         Args:
             state: what another server says that the state before the event was (nids of stored events); parents may
                 be missing then. It is resolved with the states after those parents that are here.
+            assumed: the same, with the state as it was told when this server came into the room; as long as more is
+                not known.
 
         Raises:
             MissingAncestors: some are not here.
@@ -301,21 +316,26 @@ class EventPipeline:
         known = events.by_id(tx, event.event_id)
         if known is not None and not known.flags & Flag.OUTLIER:
             return Received(Outcome.KNOWN, known)
-        wanted = event.auth_event_ids if state is not None else [*event.auth_event_ids, *event.prev_event_ids]
+        room = rooms.get(tx, room_nid)
+        told = _told_root(tx, room, state, assumed=assumed)
+        wanted = event.auth_event_ids if told is not None else [*event.auth_event_ids, *event.prev_event_ids]
         ancestors = events.find_many(tx, [*event.auth_event_ids, *event.prev_event_ids])
         if any(event_id not in ancestors for event_id in wanted):
             raise MissingAncestors([event_id for event_id in wanted if event_id not in ancestors])
-        room = rooms.get(tx, room_nid)
         auth = list(events.get_many(tx, {ancestors[event_id] for event_id in event.auth_event_ids}).values())
         parent_nids = {ancestors[event_id] for event_id in event.prev_event_ids if event_id in ancestors}
         parents = events.get_many(tx, parent_nids).values()
         placeless = [parent.event_id for parent in parents if parent.state is None]
-        if placeless and state is None:  # known for their content alone
+        if placeless and told is None:  # known for their content alone
             raise MissingAncestors(placeless)
         elsewhere = [parent.event_id for parent in parents if parent.room != room_nid]
         if elsewhere:  # in this room there are no such events, and the state of another room is none of its business
             raise MissingAncestors(elsewhere)
-        state_before = self._state_before(tx, room, parents, state)
+        roots = [parent.state for parent in parents if parent.state is not None]
+        roots += () if told is None else (told,)
+        state_before = resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
+        if room.is_partial:
+            state_before = partial_state.supplemented(tx, state_before, auth)
         admission = Admission(
             event,
             state_before,
@@ -330,17 +350,20 @@ class EventPipeline:
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.REJECTED, error.message)
         try:
-            if room.state != state_before:
+            if room.state != state_before and not room.is_partial:
                 check_auth(event, auth_state(tx, room.state, event))
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
         return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
 
-    def enter(self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int]) -> StoredEvent:
+    def enter(
+        self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int], *, is_partial: bool = False
+    ) -> StoredEvent:
         """Come (back) into a room with the join of a local user that a server in the room has accepted.
 
         Args:
             state: nids of the state before the join, stored as outliers or otherwise known.
+            is_partial: not all members are in it.
 
         Raises:
             AuthError: the room's rules refuse the join.
@@ -351,6 +374,8 @@ class EventPipeline:
         if len(auth) < len(set(join.auth_event_ids)):
             raise MissingAncestors([event_id for event_id in join.auth_event_ids if event_id not in auth])
         root = told_state(tx, room_nid, state)
+        if is_partial:
+            root = partial_state.supplemented(tx, root, events.get_many(tx, set(auth.values())).values())
         before = auth_state(tx, root, join)
         authorise(room, join, list(events.get_many(tx, set(auth.values())).values()), before)
         check_auth(join, before)
@@ -369,15 +394,6 @@ class EventPipeline:
         marked = replace(admission, flags=flag)
         outcome = Outcome.REJECTED if flag is Flag.REJECTED else Outcome.SOFT_FAILED
         return Received(outcome, self._appender.append(tx, room, marked), reason)
-
-    @staticmethod
-    def _state_before(
-        tx: WriteTransaction, room: RoomRow, parents: Iterable[StoredEvent], told: Sequence[int] | None
-    ) -> int:
-        roots = [parent.state for parent in parents if parent.state is not None]
-        if told is not None:
-            roots.append(told_state(tx, room.nid, told))
-        return resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
 
 
 def _parse_all(room: RoomRow, pdus: Iterable[Any]) -> list[Event | MatrixError]:
@@ -429,6 +445,13 @@ def auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, 
     """What the authorization rules want to see of a state to judge this event."""
     keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
     return room_state.auth_state(tx, root, keys)
+
+
+def _told_root(tx: WriteTransaction, room: RoomRow, state: Sequence[int] | None, *, assumed: bool) -> int | None:
+    """The root of the state before an event where it does not follow from its parents, else None."""
+    if state is not None:
+        return told_state(tx, room.nid, state)
+    return partial_state.assumed_root(tx, room) if assumed else None
 
 
 def told_state(tx: WriteTransaction, room: int, nids: Sequence[int]) -> int:

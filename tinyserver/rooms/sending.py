@@ -147,13 +147,14 @@ class Sending:
                 remove_guests(tx, self._pipeline, rooms.get(tx, room.nid))
             return stored.event_id
 
-        return await self._db.write(step)
+        return await self._membership.partial.write(room_id, step)
 
     async def _invite_elsewhere(self, room_id: str, draft: EventDraft) -> str:
         def checked(tx: ReadTransaction) -> tuple[RoomRow, EventDraft]:
             room = known_room(tx, room_id)
             return room, self._membership.checks.checked(tx, room, draft)
 
+        await self._membership.partial.whole(room_id)
         return await self._membership.invite_elsewhere(*self._db.glance(checked))
 
     def _member(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft, is_guest: bool) -> str:

@@ -16,6 +16,7 @@ from tinyserver.protocol.errors import NotFound
 from tinyserver.rooms.access import room_of_member
 from tinyserver.rooms.append import MEMBERSHIPS
 from tinyserver.rooms.long_list import LongList
+from tinyserver.rooms.partial_state import MembersToCome, PartialRooms, check_members_known
 from tinyserver.rooms.rendering import EventRenderer, json_text
 from tinyserver.rooms.tokens import parse_token
 from tinyserver.rooms.visibility import RoomView, open_view
@@ -34,9 +35,11 @@ class StateReader:
     Args:
         db: where rooms are stored.
         clock: for the age of events.
+        partial: rooms whose members are not all known: who asks for members waits.
     """
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, partial: PartialRooms) -> None:
+        self._partial = partial
         self._db = db
         self._clock = clock
 
@@ -52,6 +55,7 @@ class StateReader:
             nids = sorted(nid for _, nid in state_trie.items(tx, view.root))
             return self._events(tx, requester, room_id, nids)
 
+        await self._partial.whole(room_id)
         return await self._db.read(step)
 
     async def content(self, requester: Requester, room_id: str, event_type: str, state_key: str) -> bytes:
@@ -65,7 +69,7 @@ class StateReader:
         def step(tx: ReadTransaction) -> bytes:
             return json_text(_state_event(tx, requester, room_id, event_type, state_key).event.content)
 
-        return self._db.glance(step)
+        return await self._at_once_or_whole(room_id, step)
 
     async def event(self, requester: Requester, room_id: str, event_type: str, state_key: str) -> bytes:
         """The whole event that holds a state key, in JSON.
@@ -80,7 +84,14 @@ class StateReader:
             stored = _state_event(tx, requester, room_id, event_type, state_key)
             return EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id).state_event(stored)
 
-        return self._db.glance(step)
+        return await self._at_once_or_whole(room_id, step)
+
+    async def _at_once_or_whole(self, room_id: str, step: Callable[[ReadTransaction], bytes]) -> bytes:
+        try:
+            return self._db.glance(step)
+        except MembersToCome:
+            await self._partial.whole(room_id)
+            return self._db.glance(step)
 
     async def members(
         self,
@@ -115,6 +126,7 @@ class StateReader:
             wanted = None if len(kinds) == len(Membership) else lambda stored: _kind(stored) in kinds
             return self._events(tx, requester, room_id, nids, wanted)
 
+        await self._partial.whole(room_id)
         return await self._db.read(step)
 
     async def joined_members(self, requester: Requester, room_id: str) -> LongList:
@@ -129,6 +141,7 @@ class StateReader:
             nids = [nid for _, nid in memberships.members(tx, room.nid, Membership.JOIN)]
             return LongList(tx, self._db, nids, _profiles)
 
+        await self._partial.whole(room_id)
         return await self._db.read(step)
 
     def _events(
@@ -155,6 +168,7 @@ def _state_event(
     view = open_view(tx, room_id, requester)
     stored = room_state.event_at(tx, view.root, event_type, state_key)
     if stored is None:
+        check_members_known(tx, view.room, [(event_type, state_key)])
         raise NotFound(f"The room has no state {event_type[:255]!r} with the key {state_key[:255]!r}")
     return stored
 

@@ -15,6 +15,7 @@ from tinyserver.rooms.access import check_user_id, room_of_member
 from tinyserver.rooms.creation import RoomCreation
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_events import member_draft
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
 from tinyserver.rooms.upgraded_levels import levels_for_upgrade
@@ -51,10 +52,12 @@ class RoomUpgrades:
         db: where rooms are stored.
         pipeline: makes events.
         creation: makes the replacement.
+        partial: rooms whose members are not all known.
     """
 
-    def __init__(self, db: Database, pipeline: EventPipeline, creation: RoomCreation) -> None:
+    def __init__(self, db: Database, pipeline: EventPipeline, creation: RoomCreation, partial: PartialRooms) -> None:
         self._db = db
+        self._partial = partial
         self._pipeline = pipeline
         self._creation = creation
 
@@ -91,6 +94,7 @@ class RoomUpgrades:
             carry_settings(tx, rooms.get(tx, new.nid), user_id)
             return new.room_id
 
+        await self._partial.whole(room_id)  # bans move to the new room
         return await self._db.write(step)
 
     def _replace(

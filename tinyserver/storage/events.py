@@ -341,6 +341,15 @@ def set_flags(tx: WriteTransaction, nid: int, flags: int, place: int | None, sta
     _forget(tx, nid)
 
 
+def set_state(tx: WriteTransaction, nid: int, state: int | None, replaces: int | None, *, rejected: bool) -> None:
+    """The state after an event is another one than was thought; with it, the event may have to be rejected."""
+    tx.execute(
+        "UPDATE events SET state = ?2, replaces = ?3, flags = flags | ?4, place = iif(?4, NULL, place) WHERE nid = ?1",
+        (nid, state, replaces, int(rejected)),
+    )
+    _forget(tx, nid)
+
+
 def mark_as_parent(tx: WriteTransaction, nid: int, room: int) -> None:
     """Note that an event of this room has child events that are aggregated."""
     changed = tx.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -48,6 +48,17 @@ def set_membership(
     )
     if is_local:
         tx.changed(Topic.MEMBERSHIP, user, position)
+
+
+def fill_in(
+    tx: WriteTransaction, room: int, member_events: Iterable[tuple[int, Membership, int]], position: int
+) -> None:
+    """Record (user, membership, nid of the member event) of users of other servers of whom nothing is known yet."""
+    tx.executemany(
+        "INSERT INTO memberships (room, user, membership, event, position, is_local, forgotten) "
+        "VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (room, user) DO NOTHING",
+        [(room, user, int(membership), event, position) for user, membership, event in member_events],
+    )
 
 
 def remove(tx: WriteTransaction, room: int, user: int, position: int, *, is_local: bool) -> None:

@@ -38,6 +38,16 @@ def all_in_room(tx: ReadTransaction, room: int) -> list[str]:
     return [row[0] for row in rows]
 
 
+def joined_by_server(tx: ReadTransaction, room: int) -> dict[str, int]:
+    """How many users of each server are in the room now: all of its members are read."""
+    return dict(
+        tx.rows(
+            f"SELECT {_SERVER} AS server, count(*) {_MEMBERS} AND membership = ? GROUP BY server",
+            (room, int(Membership.JOIN)),
+        )
+    )
+
+
 def users_of(tx: ReadTransaction, room: int, server_name: str) -> list[int]:
     """The nids of the server's users whom the room's state names, whatever their membership."""
     return [row[0] for row in tx.execute(f"SELECT user {_MEMBERS} AND {_SERVER} = ?", (room, server_name))]

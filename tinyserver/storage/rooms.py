@@ -14,7 +14,8 @@ from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransact
 @dataclass(frozen=True, slots=True)
 class RoomRow:
     """A room as it stands: `state` is the root of its current state, `extremities` the nids of its forward
-    extremities, `last_event` the place of its newest event, `joined`/`invited` the number of such members."""
+    extremities, `last_event` the place of its newest event, `joined`/`invited` the number of such members. Of a room
+    that `is_partial` not all members are known yet (see `tinyserver.rooms.partial_state`)."""
 
     nid: int
     room_id: str
@@ -26,6 +27,7 @@ class RoomRow:
     joined: int
     invited: int
     is_public: bool
+    is_partial: bool
 
 
 # A room's newest event is the end of an index; a room whose only forward extremity it is says no more: a message
@@ -33,7 +35,8 @@ class RoomRow:
 _NEWEST = "SELECT {} FROM events WHERE room = rooms.nid AND place IS NOT NULL ORDER BY place DESC LIMIT 1"
 _COLUMNS = (
     f"nid, room_id, version, state, ifnull(extremities, '[' || ({_NEWEST.format('nid')}) || ']'), "
-    f"({_NEWEST.format('place')}), first_place, joined, invited, is_public"
+    f"({_NEWEST.format('place')}), first_place, joined, invited, is_public, "
+    "EXISTS (SELECT 1 FROM partial_rooms WHERE room = rooms.nid AND whole_at IS NULL)"
 )
 
 
@@ -49,6 +52,7 @@ def _from_row(row: Any) -> RoomRow:
         row[7],
         row[8],
         bool(row[9]),
+        bool(row[10]),
     )
 
 
@@ -56,7 +60,7 @@ def create(tx: WriteTransaction, room_id: str, version: RoomVersion) -> RoomRow:
     """Add a room without any event yet."""
     nid = tx.execute("INSERT INTO rooms (room_id, version) VALUES (?, ?)", (room_id, version.identifier)).lastrowid
     assert nid is not None
-    return RoomRow(nid, room_id, version, 0, (), 0, 0, 0, 0, False)
+    return RoomRow(nid, room_id, version, 0, (), 0, 0, 0, 0, is_public=False, is_partial=False)
 
 
 def discard(tx: WriteTransaction, nid: int) -> None:
@@ -107,6 +111,12 @@ def advance(tx: WriteTransaction, room: int, extremities: Collection[int], newes
     if set(extremities) == {newest}:
         tx.execute("UPDATE rooms SET extremities = NULL WHERE nid = ? AND extremities IS NOT NULL", (room,))
         return
+    stored = json.dumps(sorted(extremities), separators=(",", ":"))
+    tx.execute("UPDATE rooms SET extremities = ? WHERE nid = ?", (stored, room))
+
+
+def set_extremities(tx: WriteTransaction, room: int, extremities: Collection[int]) -> None:
+    """Note the forward extremities after some of the newest events turned out not to belong to the room."""
     stored = json.dumps(sorted(extremities), separators=(",", ":"))
     tx.execute("UPDATE rooms SET extremities = ? WHERE nid = ?", (stored, room))
 

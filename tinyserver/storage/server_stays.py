@@ -6,7 +6,7 @@ A stay begins after the event by which the first user of a server joins, and end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tinyserver.storage import names
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
@@ -40,6 +40,40 @@ def change(tx: WriteTransaction, room: int, joined: Mapping[str, int], position:
         tx.execute(
             "UPDATE server_stays SET members = ?, until = ? WHERE room = ? AND server = ? AND since = ?",
             (max(left, 0), None if left > 0 else position, room, server, since),
+        )
+
+
+_UNCOUNTED = 1 << 32
+
+
+def be_told(tx: WriteTransaction, room: int, servers: Iterable[str], position: int) -> None:
+    """These servers are in the room, with nobody knows how many users: until `recount`, none of them goes."""
+    for server_name in servers:
+        tx.execute(
+            "INSERT INTO server_stays (room, server, since, until, members) SELECT ?1, ?2, ?3, NULL, 0 "
+            "WHERE NOT EXISTS (SELECT 1 FROM server_stays WHERE room = ?1 AND server = ?2 AND until IS NULL)",
+            (room, names.intern(tx, server_name), position),
+        )
+    tx.execute("UPDATE server_stays SET members = members + ? WHERE room = ? AND until IS NULL", (_UNCOUNTED, room))
+
+
+def recount(tx: WriteTransaction, room: int, joined: Mapping[str, int], position: int) -> None:
+    """All users are known now: how many are joined, by server. This server is none of them."""
+    stays = dict(tx.rows("SELECT server, since FROM server_stays WHERE room = ? AND until IS NULL", (room,)))
+    for server_name, count in joined.items():
+        server = names.intern(tx, server_name)
+        since = stays.pop(server, None)
+        if since is None:
+            change(tx, room, {server_name: count}, position)
+        else:
+            tx.execute(
+                "UPDATE server_stays SET members = ? WHERE room = ? AND server = ? AND since = ?",
+                (count, room, server, since),
+            )
+    for server, since in stays.items():
+        tx.execute(
+            "UPDATE server_stays SET members = 0, until = ? WHERE room = ? AND server = ? AND since = ?",
+            (position, room, server, since),
         )
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.tokens import Point
 from tinyserver.storage import account_data, events, memberships, names
 from tinyserver.storage.account_data import AccountDataRow
@@ -46,7 +47,8 @@ class Plan:
     """What has to be looked at for one request.
 
     `since` is None for a first sync, and so is `device_since`, the same point with what it says of the device; `until`
-    is the point up to which the answer goes; `joined` the rooms the user is in at that point, `changed` those of them
+    is the point up to which the answer goes; `joined` the rooms the user is in at that point, but for those that are
+    `hidden`, because the device wants all members and they are still to come; `changed` those of them
     that may have changed; `memberships`, `personal` and `devices` say whether the user's memberships, account data and
     the like, or the devices of anybody may have changed.
     """
@@ -64,6 +66,7 @@ class Plan:
     typing: Mapping[int, Sequence[str]]
     presence: Sequence[Mapping[str, object]]
     known: DeviceMembers
+    hidden: frozenset[int] = frozenset()
 
     @property
     def is_small(self) -> bool:
@@ -87,9 +90,11 @@ class SyncEngine:
         db, bell: where changes are stored, and what tells of them.
         sources: what is asked of other parts of the server.
         followers: what is remembered of users.
+        partial: rooms whose members are not all known.
     """
 
-    def __init__(self, db: Database, bell: Bell, sources: Sources, followers: Followers) -> None:
+    def __init__(self, db: Database, bell: Bell, sources: Sources, followers: Followers, partial: PartialRooms) -> None:
+        self._partial = partial
         self._db = db
         self._bell = bell
         self._sources = sources
@@ -112,6 +117,8 @@ class SyncEngine:
         until = Point(bell.position, bell.moment, bell.tag)
         user = request.reader.user
         joined, ignored = self.read_follower(follower, until.position)
+        hidden = frozenset[int]() if request.filters.lazy_members else self._partial.now & joined
+        joined -= hidden
         moment = 0 if since is None or since.tag != bell.tag else since.moment
         presence: Sequence[Mapping[str, object]] = ()
         if moment < until.moment:
@@ -119,7 +126,20 @@ class SyncEngine:
         typing = self.typing_news(joined, moment)
         if since is None:
             return Plan(
-                request, None, None, until, joined, sorted(joined), True, True, True, ignored, typing, presence, known
+                request,
+                None,
+                None,
+                until,
+                joined,
+                sorted(joined),
+                True,
+                True,
+                True,
+                ignored,
+                typing,
+                presence,
+                known,
+                hidden,
             )
         position = since.position
         changed = sorted(joined) if request.full_state else self.changed_rooms(joined, position, typing)
@@ -130,13 +150,14 @@ class SyncEngine:
             until,
             joined,
             changed,
-            bell.changes[Topic.MEMBERSHIP].changed(user, position),
+            bell.changes[Topic.MEMBERSHIP].changed(user, position) or position < self._partial.newest_completion,
             bell.changes[Topic.USER].changed(user, position),
             since.messages is not None or bell.newest((Topic.DEVICE_LIST,)) > position,
             ignored,
             typing,
             presence,
             known,
+            hidden,
         )
 
     def read_follower(self, follower: Follower, position: int) -> tuple[frozenset[int], frozenset[str]]:
@@ -272,6 +293,7 @@ class SyncEngine:
     ) -> None:
         user = plan.request.reader.user
         done = set()
+        reader.completed = completed = self._partial.between(tx, since, plan.until.position) & plan.joined
         if plan.memberships:
             for row in changed_since(tx, user, since):
                 now = as_of(tx, row, plan.until.position)
@@ -281,11 +303,18 @@ class SyncEngine:
                 was_joined = before is not None and events.get(tx, before).event.membership == "join"
                 if now.membership is not Membership.JOIN:
                     self._add_not_joined(tx, now, since, reader, update, was_joined=was_joined)
-                elif not was_joined:
+                elif not was_joined and row.room not in plan.hidden:
                     done.add(row.room)
                     joined = reader.newly_joined(now, since)
                     if joined is not None:
                         update.joined.append(joined)
+        if not plan.request.filters.lazy_members:
+            for room in completed - done:
+                done.add(room)
+                member = memberships.get(tx, room, user)
+                joined = None if member is None else reader.newly_joined(member, since)
+                if joined is not None:
+                    update.joined.append(joined)
         rooms_with_data = dict(by_room)
         for room in plan.changed:
             if room in done or room not in plan.joined:

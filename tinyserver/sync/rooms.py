@@ -30,7 +30,8 @@ class RoomReader:
 
     `until` is the position up to which the answer goes; `typing` the rooms where typing is news; `known` the members
     that the device knows; `shared` the windows that may be shared with other readers (on the event loop only);
-    `members_shown` collects the members that the answer shows.
+    `members_shown` collects the members that the answer shows; `completed` are rooms of which all members have become
+    known since the last answer.
     """
 
     tx: ReadTransaction
@@ -43,6 +44,7 @@ class RoomReader:
     shared: SharedWindows | None
     room_ids: BoundedCache[int, str]
     members_shown: dict[int, set[int]] = field(default_factory=dict)
+    completed: Set[int] = frozenset()
 
     # -- rooms that the reader is in -------------------------------------------------------------
 
@@ -56,6 +58,8 @@ class RoomReader:
         if window.events or window.limited or window.root_before != window.root_after:
             update.summary = self._changed_summary(room, window)
             update.state = self._changed_state(room, window, update.summary)
+        if room in self.completed:  # nobody came, but only now all are counted
+            update.summary = summarise(self.tx, rooms.get(self.tx, room), window.root_after, self.request.reader.user)
         self._add_unstored(update, since)
         if not update.is_news:
             return None

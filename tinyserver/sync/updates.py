@@ -44,6 +44,7 @@ class RoomUpdate:
             or self.window.events
             or self.window.limited
             or self.state
+            or self.summary is not None
             or self.receipts
             or self.account_data
             or self.typing is not None

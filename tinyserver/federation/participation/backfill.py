@@ -21,6 +21,7 @@ from tinyserver.protocol.request_auth import path_of
 from tinyserver.rooms import older_events
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.older_events import MAX_STRETCH
+from tinyserver.rooms.partial_state import MembersToCome, PartialRooms
 from tinyserver.storage import events, names, rooms, server_stays
 from tinyserver.storage.database import Database
 from tinyserver.storage.graph import Gap
@@ -51,6 +52,7 @@ class Backfill:
         states: asks for states.
         missing: asks for auth events.
         appender: stores events.
+        partial: rooms whose members are not all known: what the state was before is not either.
         server_name: this server, which is not asked.
     """
 
@@ -62,8 +64,10 @@ class Backfill:
         states: RemoteStates,
         missing: MissingEventsFetcher,
         appender: Appender,
+        partial: PartialRooms,
         server_name: str,
     ) -> None:
+        self._partial = partial
         self._db = db
         self._client = client
         self._signatures = signatures
@@ -98,6 +102,10 @@ class Backfill:
         await asyncio.gather(*fetching, return_exceptions=True)
 
     async def _fill(self, room_nid: int, oldest: int, newest: int) -> bool:
+        try:
+            await self._partial.whole(self._db.glance(lambda tx: rooms.room_id(tx, room_nid)))
+        except MembersToCome:
+            return False
         async with self._turns:
             room = self._db.glance(lambda tx: rooms.get(tx, room_nid))
             gaps = await self._db.read(lambda tx: older_events.newest_gaps(tx, room, oldest, newest, _STARTS))

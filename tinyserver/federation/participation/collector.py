@@ -6,8 +6,9 @@ spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,11 @@ async def checked_events(
     """Those of some events (JSON texts or parsed values) that are well-formed, of this room, and signed as they must
     be; what was changed on the way comes redacted."""
     parsed = await asyncio.to_thread(_parse_all, room_id, version, raw)
+    return await signed_events(signatures, version, parsed)
+
+
+async def signed_events(signatures: ManySignatures, version: RoomVersion, parsed: Sequence[Event]) -> list[Event]:
+    """Those of some events that are signed as they must be."""
     outcomes = await signatures.check_many([event.pdu for event in parsed], version)
     return [event for event, error in zip(parsed, outcomes, strict=True) if error is None]
 
@@ -71,6 +77,14 @@ def _parse(version: RoomVersion, pdu: Any) -> Event:
     return event
 
 
+@dataclass(slots=True)
+class Answer:
+    """What was read: the IDs of the good events of the state, and the JSON texts of other members of the answer."""
+
+    state: list[str] = field(default_factory=list)
+    values: dict[str, bytes] = field(default_factory=dict)
+
+
 class Collector:
     """Takes events of one room, to be stored together.
 
@@ -79,67 +93,101 @@ class Collector:
         signatures: checks them.
         directory: for what does not fit into memory.
         room_id, version: the room.
+        create: its create event, if the room is known already.
+        at_once: the IDs of events that are stored as they arrive, as far as their auth events are here, so that a long
+            answer that breaks off was not in vain.
     """
 
     def __init__(
-        self, db: Database, signatures: ManySignatures, directory: Path, room_id: str, version: RoomVersion
+        self,
+        db: Database,
+        signatures: ManySignatures,
+        directory: Path,
+        room_id: str,
+        version: RoomVersion,
+        create: Event | None = None,
+        at_once: Collection[str] = (),
     ) -> None:
         self._db = db
         self._signatures = signatures
         self._room_id = room_id
         self._version = version
         self._spool = EventSpool(version, directory)
+        self._create = create
+        self._at_once = at_once
         self._created: int | None = None
         self.nids: dict[str, int] = {}
         """The numbers of those events that have been stored, by ID."""
 
     async def take(self, raw: Sequence[bytes | Any]) -> list[str]:
         """Check and keep events (JSON texts or parsed values). Returns the IDs of those that are kept."""
-        good = await checked_events(self._signatures, self._room_id, self._version, raw)
-        new = [event for event in good if event.event_id not in self._spool]
-        await asyncio.to_thread(self._keep, new)
-        return [event.event_id for event in good]
+        parsed = await asyncio.to_thread(_parse_all, self._room_id, self._version, raw)
+        known = await self._known(parsed)
+        good = await signed_events(
+            self._signatures, self._version, [event for event in parsed if event.event_id not in known]
+        )
+        left = await self._store_now(good)
+        await asyncio.to_thread(self._keep, left)
+        return [*known, *(event.event_id for event in good)]
 
-    async def read(self, answer: StreamedAnswer, state: str, single: str = "") -> tuple[list[str], bytes | None]:
+    async def _known(self, parsed: Sequence[Event]) -> dict[str, None]:
+        """The IDs of those events that have been checked before."""
+        ids = [event.event_id for event in parsed]
+        stored = await self._db.read(lambda tx: events.find_many(tx, ids))
+        self.nids.update(stored)
+        return dict.fromkeys(event_id for event_id in ids if event_id in stored or event_id in self._spool)
+
+    async def _store_now(self, good: Sequence[Event]) -> list[Event]:
+        """Store those events that are to be stored at once and whose auth events are here; the others."""
+        now = [event for event in good if event.event_id in self._at_once]
+        for start in range(0, len(now), STORED_AT_ONCE):
+            await self._store(now[start : start + STORED_AT_ONCE], self._create)
+        return [event for event in good if event.event_id not in self.nids]
+
+    async def read(self, answer: StreamedAnswer, state: str, values: Collection[str] = ()) -> Answer:
         """Take all events of an answer while it arrives.
 
         Args:
             state: the name of the list with the state; another one is called `auth_chain`.
-            single: the name of a member that is one event; it is given back as it came.
-
-        Returns:
-            The IDs of the good events of the state, and the single event.
+            values: the names of other members that are wanted, as they came.
 
         Raises:
             OutgoingError: it breaks off, or is not what it must be.
         """
-        stream = EventStream((state, "auth_chain"), (single,))
+        stream = EventStream((state, "auth_chain"), values)
         batches: dict[str, list[bytes]] = {state: [], "auth_chain": []}
-        good: list[str] = []
-        found = None
-        async for piece in answer.chunks(MAX_ANSWER):
-            for name, raw in stream.feed(piece):
-                if name == single:
-                    found = raw
-                    continue
-                batches[name].append(raw)
-                if len(batches[name]) == CHECKED_AT_ONCE:
-                    kept = await self.take(batches[name])
-                    batches[name] = []
-                    good += kept if name == state else ()
-        stream.finish()
-        for name, batch in batches.items():
+        found = Answer()
+
+        async def take(name: str) -> None:
+            batch, batches[name] = batches[name], []
             kept = await self.take(batch)
-            good += kept if name == state else ()
-        return good, found
+            found.state += kept if name == state else ()
+
+        try:
+            async for piece in answer.chunks(MAX_ANSWER):
+                for name, raw in stream.feed(piece):
+                    if name in values:
+                        found.values[name] = raw
+                        continue
+                    batches[name].append(raw)
+                    if len(batches[name]) == CHECKED_AT_ONCE:
+                        await take(name)
+            stream.finish()
+        finally:  # what has come is good, even if the rest never comes
+            for name in batches:
+                await take(name)
+        return found
 
     def _keep(self, new: Iterable[Event]) -> None:
         for event in new:
             self._spool.add(event)
 
     def get(self, event_id: str) -> Event | None:
-        """An event that was kept."""
-        return self._spool.get(event_id) if event_id in self._spool else None
+        """An event that was kept, or was here before."""
+        if event_id in self._spool:
+            return self._spool.get(event_id)
+        stored = self._db.glance(lambda tx: events.by_id(tx, event_id))
+        return None if stored is None or stored.event.room_id != self._room_id else stored.event
 
     async def store(self, create: Event | None, wanted: Iterable[str] | None = None) -> None:
         """Store all events as outliers, each after its auth events; without a room yet, one is made.
@@ -148,17 +196,15 @@ class Collector:
             create: the room's create event.
             wanted: only these (IDs) and what authorises them.
         """
-        batch: list[str] = []
+        batch: list[Event] = []
         for event_id in self._spool.in_order(wanted):
-            batch.append(event_id)
+            batch.append(self._spool.get(event_id))
             if len(batch) == STORED_AT_ONCE:
                 await self._store(batch, create)
                 batch = []
         await self._store(batch, create)
 
-    async def _store(self, batch: Sequence[str], create: Event | None) -> None:
-        known = [self._spool.get(event_id) for event_id in batch]
-
+    async def _store(self, batch: Sequence[Event], create: Event | None) -> None:
         def step(tx: WriteTransaction) -> tuple[dict[str, int], int | None]:
             room = rooms.find(tx, self._room_id)
             created = None
@@ -166,7 +212,7 @@ class Collector:
                 room = rooms.create(tx, self._room_id, self._version)
                 created = room.nid
             nids = {}
-            for event in known:
+            for event in batch:
                 with suppress(MissingAncestors):  # it cannot be judged: as if it had not come
                     nids[event.event_id] = store_outlier(tx, room, event, create).nid
             return nids, created

@@ -20,12 +20,14 @@ class EventStream:
 
     Args:
         lists: the names of its members that are lists of events.
-        objects: the names of its members that are single events.
+        values: the names of its members that are given out whole: single events, other objects, lists, numbers, true,
+            false and null.
     """
 
-    def __init__(self, lists: Collection[str], objects: Collection[str] = ()) -> None:
+    def __init__(self, lists: Collection[str], values: Collection[str] = ()) -> None:
         self._lists = {name.encode() for name in lists}
-        self._objects = {name.encode() for name in objects}
+        self._values = {name.encode() for name in values}
+        self._value_from: int | None = None
         self._buffer = bytearray()
         self._scanned = 0
         self._open = bytearray()
@@ -34,7 +36,7 @@ class EventStream:
         self._is_complete = False
 
     def feed(self, piece: bytes) -> Iterator[tuple[str, bytes]]:
-        """Take the next bytes; gives (member name, JSON text) of the events that are complete now.
+        """Take the next bytes; gives (member name, JSON text) of the events and values that are complete now.
 
         Raises:
             AnswerMalformed: the brackets do not match.
@@ -47,9 +49,15 @@ class EventStream:
                 self._scanned = match.start()
                 break
             self._scanned = match.end()
+            if self._value_from is not None:
+                value = bytes(self._buffer[self._value_from : match.start()]).strip(b" \t\r\n:,")
+                self._value_from = None
+                if value:
+                    yield self._name.decode(), value
             if token[0] == ord('"'):
                 if len(self._open) == 1:
                     self._name = token[1:-1]
+                    self._value_from = match.end() if self._name in self._values else None
             elif token in _OPENING:
                 self._enter(token, match.start())
             elif self._leave(token) and self._begin is not None:
@@ -58,11 +66,11 @@ class EventStream:
                 yield self._name.decode(), raw
         else:
             self._scanned = len(self._buffer)
-        kept = self._scanned if self._begin is None else self._begin
+        kept = min(at for at in (self._scanned, self._begin, self._value_from) if at is not None)
         del self._buffer[:kept]
         self._scanned -= kept
-        if self._begin is not None:
-            self._begin = 0
+        self._begin = None if self._begin is None else self._begin - kept
+        self._value_from = None if self._value_from is None else self._value_from - kept
         if len(self._buffer) > MAX_EVENT:
             raise AnswerTooLarge(f"an event is larger than {MAX_EVENT} bytes")
 
@@ -75,10 +83,9 @@ class EventStream:
         if self._is_complete or (not self._open and bracket != b"{"):
             raise AnswerMalformed("the answer is not one JSON object")
         depth = len(self._open)
-        is_event = (depth == 1 and self._name in self._objects) or (
-            depth == 2 and self._open[1] == ord("[") and self._name in self._lists
-        )
-        if self._begin is None and bracket == b"{" and is_event:
+        is_value = depth == 1 and self._name in self._values
+        is_event = depth == 2 and bracket == b"{" and self._open[1] == ord("[") and self._name in self._lists
+        if self._begin is None and (is_value or is_event):
             self._begin = at
         self._open += bracket
         if len(self._open) > 1000:
@@ -92,4 +99,4 @@ class EventStream:
         self._open.pop()
         depth = len(self._open)
         self._is_complete = depth == 0
-        return (depth == 1 and self._name in self._objects) or (depth == 2 and self._name in self._lists)
+        return (depth == 1 and self._name in self._values) or (depth == 2 and self._name in self._lists)

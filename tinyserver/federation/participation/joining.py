@@ -6,26 +6,31 @@ spec: server-server-api#joining-rooms
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from tinyserver.federation.client import FederationClient
-from tinyserver.federation.participation.collector import Collector, ManySignatures, checked_events
+from tinyserver.federation.participation.collector import Answer, Collector, ManySignatures, checked_events
+from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.outgoing.errors import AnswerMalformed
+from tinyserver.protocol import canonical_json
 from tinyserver.protocol.auth_rules import AuthError
 from tinyserver.protocol.errors import Forbidden
 from tinyserver.protocol.events import Event
+from tinyserver.protocol.identifiers import domain_of, is_valid_server_name
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.rooms.out_of_band import is_resident
-from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors
+from tinyserver.rooms.partial_state import PartialRooms
+from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome
 from tinyserver.rooms.predecessors import carry_settings
-from tinyserver.storage import rooms
+from tinyserver.storage import rooms, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import WriteTransaction
 
+_VALUES = ("event", "members_omitted", "servers_in_room")
 SEND_TIMEOUT = 600.0
 """Seconds for the answer with the whole state of a room, however large, to have come and be checked."""
 
@@ -40,6 +45,8 @@ class RemoteJoin:
         member_requests: the first half.
         signatures: checks what the server says.
         directory: for what does not fit into memory.
+        partial: rooms that are used before their members are known.
+        member_lists: fetches the members.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class RemoteJoin:
         member_requests: MemberRequests,
         signatures: ManySignatures,
         directory: Path,
+        partial: PartialRooms,
+        member_lists: MemberLists,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
@@ -57,6 +66,8 @@ class RemoteJoin:
         self._member_requests = member_requests
         self._signatures = signatures
         self._directory = directory
+        self._partial = partial
+        self._member_lists = member_lists
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def join(self, server: str, user_id: str, room_id: str, content: Mapping[str, Any]) -> None:
@@ -79,19 +90,30 @@ class RemoteJoin:
     async def _enter(self, server: str, join: Event, collector: Collector) -> None:
         path = path_of("_matrix", "federation", "v2", "send_join", join.room_id, join.event_id)
         async with self._client.stream(
-            "PUT", server, path, content=join.pdu, timeout=SEND_TIMEOUT, ignore_backoff=True
+            "PUT",
+            server,
+            path,
+            content=join.pdu,
+            query={"omit_members": "true"},
+            timeout=SEND_TIMEOUT,
+            ignore_backoff=True,
         ) as answer:
-            state, signed = await collector.read(answer, "state", "event")
-        join = await self._accepted(join, signed)
-        if self._db.glance(lambda tx: is_resident(tx, rooms.find(tx, join.room_id))):
-            # Somebody here is in the room: only this server could not let the user in by itself.
-            await self._pipeline.receive(server, join.room_id, join.pdu)
-            return
-        create = self._create_event(server, join, collector, state)
+            found = await collector.read(answer, "state", _VALUES)
+        join = await self._accepted(join, found.values.get("event"))
+        servers = _servers_in_room(server, found)
+        create = self._create_event(server, join, collector, found.state)
         try:
             await collector.store(create)
-            nids = [collector.nids[event_id] for event_id in state if event_id in collector.nids]
-            await self._db.write(lambda tx: self._come_in(tx, join, nids))
+            if self._db.glance(lambda tx: is_resident(tx, rooms.find(tx, join.room_id))):
+                # Somebody here is in the room: only this server could not let the user in by itself.
+                received = await self._pipeline.receive(server, join.room_id, join.pdu)
+                if received.outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
+                    raise Forbidden(received.reason or "The rules of the room do not allow this.")
+                return
+            nids = [collector.nids[event_id] for event_id in found.state if event_id in collector.nids]
+            room = await self._db.write(lambda tx: self._come_in(tx, join, nids, server, servers))
+            if servers is not None:
+                self._member_lists.fetch(room)
         except (AuthError, MissingAncestors) as error:
             await collector.discard()
             if isinstance(error, AuthError):
@@ -124,8 +146,31 @@ class RemoteJoin:
             raise AnswerMalformed(f"{server} does not tell the truth about the version of the room")
         return create
 
-    def _come_in(self, tx: WriteTransaction, join: Event, state: list[int]) -> None:
+    def _come_in(
+        self, tx: WriteTransaction, join: Event, state: list[int], server: str, servers: Sequence[str] | None
+    ) -> int:
+        """Come in, and note who is in the room where its members were left out; the nid of the room."""
         room = rooms.find(tx, join.room_id)
         assert room is not None
-        self._pipeline.enter(tx, room.nid, join, state)
+        stored = self._pipeline.enter(tx, room.nid, join, state, is_partial=servers is not None)
+        if servers is not None:
+            assert stored.state is not None
+            assert stored.state_key_nid is not None
+            own = (stored.type_nid, stored.state_key_nid)
+            base = state_trie.update(tx, stored.state, {own: stored.replaces})
+            others = [name for name in servers if name != domain_of(join.sender)]
+            self._partial.begin(tx, room.nid, stored, base, others, server)
         carry_settings(tx, rooms.get(tx, room.nid), join.sender)
+        return room.nid
+
+
+def _servers_in_room(server: str, answer: Answer) -> list[str] | None:
+    """The servers in the room where its members were left out, else None."""
+    if answer.values.get("members_omitted") != b"true":
+        return None
+    try:
+        told = canonical_json.loads(answer.values.get("servers_in_room", b"[]"))
+    except canonical_json.JsonSyntaxError:
+        told = []
+    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    return list(dict.fromkeys([server, *filter(is_valid_server_name, names)]))

@@ -18,7 +18,7 @@ from tinyserver.outgoing.errors import OutgoingError
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.rooms.pipeline import Ancestor
-from tinyserver.storage import events
+from tinyserver.storage import events, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
@@ -109,14 +109,16 @@ class MissingEventsFetcher:
         open_ends = set(await self._open_ends(found))
         states: dict[str, Sequence[int]] = {}
         ordered = in_order(found)
-        for event_id in [event.event_id for event in ordered if event.event_id in open_ends][:MAX_STATES]:
+        is_partial = self._db.glance(lambda tx: rooms.get(tx, room.nid).is_partial)
+        assumed = open_ends if is_partial else set[str]()
+        for event_id in [event.event_id for event in ordered if event.event_id in open_ends - assumed][:MAX_STATES]:
             with suppress(OutgoingError):
                 states[event_id] = await self._states.before(origin, room, event_id)
         await self.complete_auth(origin, room, ordered)
         return [
-            Ancestor(event, states.get(event.event_id))
+            Ancestor(event, states.get(event.event_id), event.event_id in assumed)
             for event in ordered
-            if event.event_id not in open_ends or event.event_id in states
+            if event.event_id not in open_ends or event.event_id in states or event.event_id in assumed
         ]
 
     async def complete_auth(self, origin: str, room: RoomRow, ordered: Sequence[Event]) -> None:

@@ -6,7 +6,7 @@ spec: server-server-api#retrieving-events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class RemoteStates:
 
     async def _stream(self, server: str, room: RoomRow, path: str, event_id: str | None, wanted: Sequence[str]) -> None:
         query = None if event_id is None else {"event_id": event_id}
-        collector = self._collector(room)
+        collector = self._collector(room, frozenset(wanted))
         try:
             async with self._client.stream("GET", server, path, query=query, timeout=STATE_TIMEOUT) as answer:
                 await collector.read(answer, "pdus")
@@ -104,8 +104,9 @@ class RemoteStates:
         finally:
             collector.close()
 
-    def _collector(self, room: RoomRow) -> Collector:
-        return Collector(self._db, self._signatures, self._directory, room.room_id, room.version)
+    def _collector(self, room: RoomRow, at_once: Collection[str] = ()) -> Collector:
+        create = self._create(room)
+        return Collector(self._db, self._signatures, self._directory, room.room_id, room.version, create, at_once)
 
     def _create(self, room: RoomRow) -> Event | None:
         stored = self._db.glance(lambda tx: room_state.event_at(tx, room.state, "m.room.create"))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyserver.federation.serving.pdus import pdu_text
-from tinyserver.federation.serving.rooms import served_room
+from tinyserver.federation.serving.rooms import whole_room
 from tinyserver.federation.serving.state import JoinAnswer, RoomStates
 from tinyserver.federation.serving.templates import vouching_user
 from tinyserver.protocol.errors import Forbidden, InvalidParam
@@ -83,7 +83,7 @@ class Handshakes:
             InvalidParam, BadJson, TooLarge: it is no such event, or not signed as it must be.
             UnableToAuthoriseJoin, UnableToGrantJoin.
         """
-        room = self._db.glance(lambda tx: served_room(tx, room_id, origin))
+        room = self._db.glance(lambda tx: whole_room(tx, room_id, origin))
         servers = await self._states.servers(room.nid) if omit_members else None
         joined = await self._accept(origin, room, event_id, pdu, "join")
         return await self._states.join_answer(joined, servers)
@@ -96,7 +96,7 @@ class Handshakes:
 
         Raises: as `join` does.
         """
-        room = self._db.glance(lambda tx: served_room(tx, room_id, origin))
+        room = self._db.glance(lambda tx: whole_room(tx, room_id, origin))
         await self._accept(origin, room, event_id, pdu, "knock")
         keys = [(kind, "") for kind in _KNOCK_STATE]
         state = self._db.glance(lambda tx: room_state.events_at(tx, room.state, keys))
@@ -104,7 +104,7 @@ class Handshakes:
 
     async def leave(self, origin: str, room_id: str, event_id: str, pdu: Mapping[str, Any]) -> None:
         """Let a user of another server leave, refuse an invite or take back a knock. Raises as `join` does."""
-        room = self._db.glance(lambda tx: served_room(tx, room_id, origin))
+        room = self._db.glance(lambda tx: whole_room(tx, room_id, origin))
         await self._accept(origin, room, event_id, pdu, "leave")
 
     async def _accept(
@@ -121,7 +121,7 @@ class Handshakes:
             raise InvalidParam("The hash of the event does not fit its content.")
 
         def step(tx: WriteTransaction) -> StoredEvent:
-            served_room(tx, room.room_id, origin)  # meanwhile everybody may have left, or the other been shut out
+            whole_room(tx, room.room_id, origin)  # meanwhile everybody may have left, or the other been shut out
             received = self._pipeline.admit(tx, room.nid, event)
             if received.outcome is Outcome.ACCEPTED:
                 outgoing.owe(tx, received.stored)
@@ -151,7 +151,7 @@ class Handshakes:
             return event
         # As the room is now: who may join is a matter of its state at this moment, and of other rooms.
         self._db.glance(
-            lambda tx: vouching_user(tx, served_room(tx, room.room_id, origin), event.sender, self._server_name)
+            lambda tx: vouching_user(tx, whole_room(tx, room.room_id, origin), event.sender, self._server_name)
         )
         return parse_pdu(sign_event(event.pdu, room.version, self._server_name, self._key), room.version)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tinyserver.protocol.errors import Forbidden, NotFound
 from tinyserver.protocol.server_acl import is_allowed
-from tinyserver.storage import memberships, room_servers, room_state, rooms
+from tinyserver.storage import memberships, room_servers, room_state, rooms, server_stays
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -26,6 +26,22 @@ def served_room(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
     return room
 
 
+def whole_room(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
+    """The same, if all of its state is known here. Raises as `served_room` does; NotFound while it is not: the server
+    will ask another one."""
+    room = served_room(tx, room_id, server)
+    if room.is_partial:
+        raise NotFound(f"This server has come into the room {room_id} lately and does not know all of its members yet")
+    return room
+
+
+def is_in_room(tx: ReadTransaction, room: RoomRow, server: str) -> bool:
+    """Whether a user of the server is in the room now."""
+    if room.is_partial:  # of the servers it was told, of their users not
+        return server_stays.is_in_room(tx, room.nid, server)
+    return room_servers.is_in_room(tx, room.nid, server)
+
+
 def room_of_server(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
     """A room that both this server and the other one are in.
 
@@ -34,7 +50,7 @@ def room_of_server(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
         Forbidden: the other server is not in it, or is shut out.
     """
     room = served_room(tx, room_id, server)
-    if not room_servers.is_in_room(tx, room.nid, server):
+    if not is_in_room(tx, room, server):
         raise Forbidden(f"Nobody of {server} is in the room {room_id}")
     return room
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import orjson
 
 from tinyserver.federation.serving.pdus import auth_chain, pdu_text, pdu_texts
-from tinyserver.federation.serving.rooms import room_of_server
+from tinyserver.federation.serving.rooms import room_of_server, whole_room
 from tinyserver.protocol.errors import NotFound
 from tinyserver.rooms.long_list import LongList
 from tinyserver.storage import auth_graph, events, memberships, names, room_servers, room_state, rooms, state_trie
@@ -86,6 +86,7 @@ class RoomStates:
     @staticmethod
     def _at(tx: ReadTransaction, origin: str, room_id: str, event_id: str) -> tuple[RoomRow, list[int], list[int]]:
         room = room_of_server(tx, room_id, origin)
+        whole_room(tx, room_id, origin)
         stored = events.by_id(tx, event_id)
         if stored is None or stored.room != room.nid or stored.state is None:
             raise NotFound(f"This server does not know the state of the room at the event {event_id[:255]}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyserver.clock import Clock
-from tinyserver.federation.serving.rooms import served_room
+from tinyserver.federation.serving.rooms import whole_room
 from tinyserver.protocol.auth_rules import auth_keys_for, check_auth
 from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, UnableToAuthoriseJoin
 from tinyserver.protocol.events import Event
@@ -72,7 +72,7 @@ class Templates:
         now_ms = self._clock.now_ms()
 
         def step(tx: ReadTransaction) -> Template:
-            room = served_room(tx, room_id, origin)
+            room = whole_room(tx, room_id, origin)
             if versions is not None and room.version.identifier not in versions:
                 raise IncompatibleRoomVersion(room.version.identifier)
             content: dict[str, Any] = {"membership": membership}
@@ -122,6 +122,6 @@ def vouching_user(tx: ReadTransaction, room: RoomRow, user_id: str, server_name:
     except Forbidden:
         for room_id in allowed_rooms(tx, room.state):
             other = rooms.find(tx, room_id)
-            if other is None or not memberships.any_local_member(tx, other.nid):
+            if other is None or other.is_partial or not memberships.any_local_member(tx, other.nid):
                 raise UnableToAuthoriseJoin from None
         raise
