@@ -49,6 +49,7 @@ from tinyserver.api.client.media import MediaApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
 from tinyserver.api.client.moments import MomentsApi
+from tinyserver.api.client.notifications import NotificationsApi
 from tinyserver.api.client.openid import OpenIdApi, UserInfoApi
 from tinyserver.api.client.presence import PresenceApi
 from tinyserver.api.client.profile import ProfileApi
@@ -68,6 +69,8 @@ from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
 from tinyserver.api.client.sync import SyncApi
 from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
+from tinyserver.api.client.users import UNSTABLE_FEATURES as USERS
+from tinyserver.api.client.users import UsersApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.federation.authentication import SignedRequests
 from tinyserver.api.federation.events import EventsApi as ServedEventsApi
@@ -93,6 +96,7 @@ from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.directory.spaces import Spaces
+from tinyserver.directory.users import UserDirectory
 from tinyserver.encryption.cross_signing import CrossSigning
 from tinyserver.encryption.dehydrated_devices import UNSTABLE_FEATURES as DEHYDRATED_DEVICES
 from tinyserver.encryption.dehydrated_devices import DehydratedDevices
@@ -149,6 +153,7 @@ from tinyserver.outgoing.http import HttpClient
 from tinyserver.outgoing.tls import TlsClient
 from tinyserver.presence.presence import Presence
 from tinyserver.push.notifications import NotificationMarks
+from tinyserver.push.past import PastNotifications
 from tinyserver.push.rules import PushRules
 from tinyserver.push.unread import UnreadCounter
 from tinyserver.rooms.alone import Alone
@@ -215,7 +220,7 @@ class Server:
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
+        self.router.add(VersionsApi(unstable_features={**USERS, **DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
 
         self.router.add(WellKnownApi(config))
 
@@ -357,6 +362,9 @@ class Server:
         self.search_indexing = SearchIndexing(self.db, self.bell)
         search = MessageSearch(self.db, self.search_indexing, self.clock, self.ignored_users)
         self.router.add(SearchApi(search))
+        self.router.add(UsersApi(UserDirectory(self.db, self.search_indexing, config.server_name)))
+        past = PastNotifications(self.db, self.clock, self.push_rules, self.ignored_users)
+        self.router.add(NotificationsApi(past))
 
     def _build_accounts(self, config: Config) -> None:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""

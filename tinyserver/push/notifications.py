@@ -67,19 +67,34 @@ class NotificationMarks:
             if user == stored.sender_nid:
                 continue
             rules = self._rules.of_user(tx, user)
-            context = PushContext(
-                user_id=names.text(tx, user),
-                member_count=room.joined,
-                display_name=_display_name(tx, membership),
-                may_notify=may_notify,
-                related_event=related_event,
-            )
+            context = _context(tx, room, membership, may_notify, related_event)
             actions = rules.compiled.evaluate(stored.event, context)
             expected = rules.summary.outcomes(room.room_id)
             notify, highlight = actions.notify, actions.notify and actions.highlight
             notifies = expected.notifies(stored.notify)
             if (notify, highlight) != (notifies, notifies and expected.highlights(stored.notify)):
                 highlights.add(tx, user, stored, notify=notify, highlight=highlight)
+
+
+def push_context(tx: ReadTransaction, room: RoomRow, stored: StoredEvent, membership: MembershipRow) -> PushContext:
+    """What push rules ask about an event besides the event itself, for one member of its room."""
+    return _context(tx, room, membership, _Permissions(tx, stored), _related_event_getter(tx, room))
+
+
+def _context(
+    tx: ReadTransaction,
+    room: RoomRow,
+    membership: MembershipRow,
+    may_notify: Callable[[str], bool],
+    related_event: Callable[[str], Event | None],
+) -> PushContext:
+    return PushContext(
+        user_id=names.text(tx, membership.user),
+        member_count=room.joined,
+        display_name=_display_name(tx, membership),
+        may_notify=may_notify,
+        related_event=related_event,
+    )
 
 
 def thread_of(tx: ReadTransaction, room: int, event: Event) -> int | None:

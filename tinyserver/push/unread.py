@@ -113,7 +113,7 @@ class UnreadCounter:
         is_sound = tally is not None and threads_moved is not None and tally.threads_moved == threads_moved
         if tally is not None and is_sound and tally.ignored == ignored:
             if tally.receipts != version:
-                tally.read(*_read_places(tx, room, user, tally.joined), version)
+                tally.read(*read_places(tx, room, user, tally.joined), version)
             if _add_news(tx, tally, user, room):
                 return tally
         tally = _begin(tx, user, room, ignored, version)
@@ -127,8 +127,8 @@ def _begin(tx: ReadTransaction, user: int, room: int, ignored: frozenset[int], v
     membership = memberships.get(tx, room, user)
     if membership is None or membership.membership is not Membership.JOIN:
         return None
-    joined = _place_of_join(tx, membership)
-    tally = Tally(joined, *_read_places(tx, room, user, joined), ignored, version)
+    joined = place_of_join(tx, membership)
+    tally = Tally(joined, *read_places(tx, room, user, joined), ignored, version)
     start = tally.start_of(_MAIN)
     if start > tally.read_all:
         older = timeline.classes(tx, room, tally.read_all, start, MAX_COUNTED, in_threads_only=True)
@@ -156,7 +156,7 @@ def _add_news(tx: ReadTransaction, tally: Tally, user: int, room: int) -> bool:
     return True
 
 
-def _read_places(tx: ReadTransaction, room: int, user: int, joined: int) -> tuple[int, dict[int, int]]:
+def read_places(tx: ReadTransaction, room: int, user: int, joined: int) -> tuple[int, dict[int, int]]:
     """Up to which place a user has read everything, and up to which later ones the threads that they read further."""
     read = receipts.read_up_to(tx, room, user)
     everything = max([joined, *(up_to.place for up_to in read if up_to.thread == UNTHREADED)])
@@ -170,7 +170,7 @@ def _read_places(tx: ReadTransaction, room: int, user: int, joined: int) -> tupl
     return everything, threads
 
 
-def _place_of_join(tx: ReadTransaction, membership: MembershipRow) -> int:
+def place_of_join(tx: ReadTransaction, membership: MembershipRow) -> int:
     """Where in the room's order a user who is in it now came in: member events after that only changed their
     profile."""
     member = events.get(tx, membership.event)

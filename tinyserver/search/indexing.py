@@ -1,4 +1,4 @@
-"""Keeps the index of words up to date: a consumer of the one order, with a cursor on disk.
+"""Keeps the index of words and the directory of users up to date: a consumer of the one order, with a cursor on disk.
 
 Messages are not indexed one by one but a while later together, and at the latest when somebody searches.
 """
@@ -10,12 +10,15 @@ import contextlib
 import logging
 
 from tinyserver.bell import Bell
+from tinyserver.directory.descriptions import describe
 from tinyserver.protocol.search_text import KEYS
-from tinyserver.storage import events, names, search_index
+from tinyserver.storage import events, names, rooms, search_index, user_directory
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
+from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import Topic, WriteTransaction
 
+_OF_USERS = ("m.room.member", "m.room.join_rules", "m.room.history_visibility")
 log = logging.getLogger(__name__)
 
 DELAY = 20.0
@@ -80,9 +83,22 @@ def _index_some(tx: WriteTransaction) -> bool:
     found = search_index.not_indexed(tx, search_index.indexed_until(tx), LOOKED_AT)
     if not found:
         return False
-    types = {names.find(tx, event_type) for event_type in KEYS}
+    types = {names.find(tx, event_type) for event_type in (*KEYS, *_OF_USERS)}
     wanted = [nid for nid, event_type in found if event_type in types]
     last = found[-1][0] if len(wanted) <= INDEXED else wanted[INDEXED - 1]
-    search_index.add(tx, events.get_many(tx, wanted[:INDEXED], keep=False).values())
+    read = events.get_many(tx, wanted[:INDEXED], keep=False)
+    search_index.add(tx, read.values())
+    for nid in sorted(read):
+        _note_for_directory(tx, read[nid])
     search_index.set_indexed_until(tx, last)
     return len(found) == LOOKED_AT or len(wanted) > INDEXED
+
+
+def _note_for_directory(tx: WriteTransaction, stored: StoredEvent) -> None:
+    """Let users be found by their names, and note which rooms are open."""
+    event_type = stored.event.type
+    if event_type == "m.room.member":
+        user_directory.note_member(tx, stored)
+    elif event_type in _OF_USERS:
+        seen = describe(tx, rooms.get(tx, stored.room))
+        user_directory.set_open(tx, stored.room, is_open=seen.world_readable or seen.join_rule == "public")

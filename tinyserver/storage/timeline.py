@@ -6,7 +6,7 @@ position in a sync token is at the same time a point between two events of every
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -117,3 +117,16 @@ def newest_places(tx: ReadTransaction, rooms: Collection[int]) -> dict[int, int]
         )
         if place is not None
     }
+
+
+def newest_classes(
+    tx: ReadTransaction, room: int, after_place: int, below: int, at_most: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """As `classes`, the newest events first, of those before a place (exclusive) only events that have a class."""
+    for row in tx.execute(
+        "SELECT place, notify, coalesce(thread, 0), sender FROM events WHERE room = ? AND place > ? AND place < ? "
+        "ORDER BY place DESC LIMIT ?",
+        (room, after_place, below, at_most),
+    ):
+        if row[1]:
+            yield row
