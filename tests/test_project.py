@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -31,6 +32,12 @@ def locked(lock: str) -> dict[str, list[str]]:
         elif "--hash=" in line:
             packages[list(packages)[-1]].append(line)
     return packages
+
+
+def test_every_npm_package_has_a_hash_and_no_host() -> None:
+    packages = json.loads((ROOT / "tests" / "js" / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"]
+    assert all(package["integrity"] and "resolved" not in package for package in packages.values())
 
 
 def test_what_the_server_needs_is_locked() -> None:
