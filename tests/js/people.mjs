@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after } from "node:test";
 
-import { ClientEvent, createClient, HttpApiEvent, SyncState } from "matrix-js-sdk";
+import { ClientEvent, createClient, EventTimeline, HttpApiEvent, PendingEventOrdering, SyncState } from "matrix-js-sdk";
 import { CryptoEvent, VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 
 import { RustBackupManager } from "matrix-js-sdk/lib/rust-crypto/backup.js";
@@ -116,7 +116,9 @@ export class Device {
         await this.client.initRustCrypto(
             store ? { useIndexedDB: true, cryptoDatabasePrefix: store } : { useIndexedDB: false },
         );
-        await this.client.startClient({ initialSyncLimit: 50, lazyLoadMembers: true });
+        await this.client.startClient({
+            ...{ initialSyncLimit: 50, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Detached },
+        });
         await until(`${this.name}'s first sync`, () => this.client.getSyncState() === SyncState.Syncing);
         return this;
     }
@@ -233,9 +235,37 @@ export class Device {
         return (await this.client.sendMessage(room, { msgtype: "m.text", body })).event_id;
     }
 
+    /** Send a message, as often as it takes with a server that is killed now and then; its event ID. */
+    async sayStubbornly(room, body) {
+        const { client } = this;
+        const unsent = () => client.getRoom(room).getPendingEvents().find((event) => event.getContent().body === body);
+        let sending = client.sendMessage(room, { msgtype: "m.text", body });
+        for (;;) {
+            try {
+                return (await sending).event_id;
+            } catch (error) {
+                if (error.name !== "ConnectionError") throw error;
+                await new Promise((resolve) => setTimeout(resolve, 50));
+                sending = client.resendEvent(unsent(), client.getRoom(room));
+            }
+        }
+    }
+
     /** Wait until an event is in the timeline of the room. */
     event(room, id) {
         return until(`${this.name} gets ${id}`, () => this.client.getRoom(room)?.findEventById(id));
+    }
+
+    /** The encrypted messages of a room in order, with what sync left out, back to the room's beginning. */
+    async history(room) {
+        const { client } = this;
+        const known = [client.getRoom(room).getLiveTimeline()];
+        for (;;) {
+            const before = known[0].getNeighbouringTimeline(EventTimeline.BACKWARDS);
+            if (before) known.unshift(before);
+            else if (!(await client.paginateEventTimeline(known[0], { backwards: true, limit: 100 }))) break;
+        }
+        return known.flatMap((each) => each.getEvents()).filter((event) => event.isEncrypted());
     }
 
     /** Wait until a message is decrypted, and it must say that; the event. */
