@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { ask } from "../house.mjs";
-import { heard, newcomer, sessionOf, twoDevices } from "../people.mjs";
+import { heard, newcomer, sessionOf, twoDevices, until } from "../people.mjs";
 
 const history = (visibility) => ({
     type: "m.room.history_visibility",
@@ -90,4 +90,15 @@ test("encrypted rooms", async (t) => {
         for (const [id, body] of messages) await away.reads(room, id, body);
         await heard(room, away, four, "back again");
     });
+});
+
+test("keys of earlier messages come with the invitation", async () => {
+    const [alice, bob, dora] = await Promise.all([newcomer("alice"), newcomer("bob"), newcomer("dora")]);
+    const room = await alice.newRoom([bob], { state: [history("shared")] });
+    const early = await Promise.all([alice, bob].map((each) => heard(room, each, [alice, bob], `from ${each.name}`)));
+    await bob.client.invite(room, dora.userId);
+    await until("the invitation", () => dora.client.getRoom(room)?.getMyMembership() === "invite");
+    await dora.join(room);
+    await dora.reads(room, early[0], `from ${alice.name}`);
+    await dora.reads(room, early[1], `from ${bob.name}`);
 });
