@@ -15,6 +15,8 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from tinyserver.bell import Bell
 from tinyserver.protocol.errors import InvalidParam, UnknownPos
 from tinyserver.rooms.tokens import Point, parse_token
@@ -73,7 +75,7 @@ class Connection:
             return self.base.generation
         if self.newest is None or not sent.same_as(self.newest):
             generation = secrets.randbelow(10**15) + 1  # so that no other connection's token fits
-            self.newest = Sent(generation, sent.rooms, sent.account_data, sent.threads)
+            self.newest = msgspec.structs.replace(sent, generation=generation)
             self.is_stored = False
         return self.newest.generation
 

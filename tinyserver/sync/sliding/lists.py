@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from tinyserver.storage.memberships import Membership
 from tinyserver.sync.sliding.catalogue import RoomFacts
-from tinyserver.sync.sliding.requests import ListFilters, ListSpec
-from tinyserver.sync.sliding.user_rooms import Marks, UserRoom
+from tinyserver.sync.sliding.requests import ListFilters
+from tinyserver.sync.sliding.user_rooms import Marks, UserRoom, UserRooms
 
 Window = tuple[tuple[int, int], Sequence[UserRoom]]
 """A range of a list, and the rooms in it."""
@@ -30,27 +30,27 @@ class ArrangedList:
         return (room for _, rooms in self.windows for room in rooms)
 
 
-def arrange(
-    spec: ListSpec, in_order: Sequence[UserRoom], facts: Mapping[int, RoomFacts], marks: Marks, joined: Iterable[int]
-) -> ArrangedList:
-    """Apply a list's filter and ranges to rooms that are in order.
+def matching(filters: ListFilters, rooms: UserRooms, facts: Mapping[int, RoomFacts], marks: Marks) -> frozenset[int]:
+    """Those of a user's rooms that a filter lets through, by number.
 
     Args:
         facts: those of the rooms, as far as any are known.
-        joined: the rooms that the user is in: only of those among them are spaces looked into.
     """
-    filters = spec.filters
     children: frozenset[str] = frozenset()
     if filters.spaces is not None:
-        wanted = {each.room_id: each.row.room for each in in_order if each.room_id in filters.spaces}
-        is_joined = set(joined)
-        spaces = (facts[room] for room in wanted.values() if room in facts and room in is_joined)
-        children = frozenset().union(*(space.children for space in spaces))
-    chosen = [each for each in in_order if _matches(filters, each, facts.get(each.row.room), marks, children)]
-    if spec.ranges is None:
+        spaces = (rooms.by_id.get(room_id) for room_id in filters.spaces)
+        joined = [each.row.room for each in spaces if each is not None and each.membership is Membership.JOIN]
+        children = frozenset().union(*(facts[room].children for room in joined if room in facts))
+    return frozenset(
+        number for number, room in rooms.by_room.items() if _matches(filters, room, facts.get(number), marks, children)
+    )
+
+
+def arrange(ranges: Sequence[tuple[int, int]] | None, chosen: Sequence[UserRoom]) -> ArrangedList:
+    """Cut the ranges of a list (None: all of it) out of its rooms, which are in order."""
+    if ranges is None:
         return ArrangedList(len(chosen), [((0, max(len(chosen) - 1, 0)), chosen)])
-    windows = [((first, last), chosen[first : last + 1]) for first, last in spec.ranges]
-    return ArrangedList(len(chosen), windows)
+    return ArrangedList(len(chosen), [((first, last), chosen[first : last + 1]) for first, last in ranges])
 
 
 def _matches(

@@ -7,21 +7,23 @@ spec: MSC4186
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tinyserver.bell import Bell
 from tinyserver.rooms.tokens import Point
 from tinyserver.storage import events, timeline
+from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.transaction import ReadTransaction, Topic
 from tinyserver.sync.engine import SyncEngine
+from tinyserver.sync.sliding import lists
 from tinyserver.sync.sliding.catalogue import Catalogue, RoomFacts, facts_from
-from tinyserver.sync.sliding.lists import ArrangedList, arrange
-from tinyserver.sync.sliding.requests import Scope, SlidingRequest
+from tinyserver.sync.sliding.lists import ArrangedList
+from tinyserver.sync.sliding.requests import ListFilters, Scope, SlidingRequest
 from tinyserver.sync.sliding.required_state import RoomConfig
-from tinyserver.sync.sliding.sent import LIVE, NEVER, NOT_SENT, Sent, SentRoom
+from tinyserver.sync.sliding.sent import LIVE, NEVER, NOT_SENT, Sent, SentRoom, is_long
 from tinyserver.sync.sliding.user_rooms import Marks, UserRoom, UserRooms, UserRoomsCache, read_marks, read_rooms
 from tinyserver.sync.stripped import stripped_room
 from tinyserver.sync.waiting import Follower
@@ -29,12 +31,11 @@ from tinyserver.sync.waiting import Follower
 MAX_NEW_EVENTS = 5000
 """How many events of new rooms one answer has, a room by itself counting as ten; the next answer, which comes at once,
 has more rooms."""
-MAX_PATTERNS_REMEMBERED = 30
-"""Of a room that the client does not look at, it is remembered what it wanted there if that was not more than this."""
 MAX_TIMELINE_LIMIT = 100
 """How many events of a room one answer has at most."""
 READ_AT_A_GLANCE = 8
 """Of how many rooms what is not known is read on the event loop."""
+_MATCHING_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,18 @@ class Loaded:
     rooms: UserRooms
     marks: Marks
     activity: Mapping[int, int]
-    facts: Mapping[int, RoomFacts]
+    matching: Mapping[ListFilters, frozenset[int]]
+    """The rooms that each filter lets through."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Matching:
+    """What a filter let through, and of which rooms and marks, and when."""
+
+    found: frozenset[int]
+    rooms: UserRooms
+    marks: Marks
+    read_at: int
 
 
 @dataclass(slots=True)
@@ -155,14 +167,17 @@ class Planner:
         self._engine = engine
         self._catalogue = catalogue
         self._user_rooms = UserRoomsCache(bell)
+        self._matching: BoundedCache[tuple[int, ListFilters], _Matching] = BoundedCache(
+            _MATCHING_BYTES, lambda each: 500 + 50 * len(each.found)
+        )
 
     # -- what memory must know -------------------------------------------------------------------
 
     async def load(self, request: SlidingRequest) -> Loaded:
         """Everything that a plan for now needs, read where it is not known."""
         user = request.reader.user
-        tags = any(spec.filters.asks_for_tags for spec in request.lists.values())
-        wants_facts = any(spec.filters.asks_for_facts for spec in request.lists.values())
+        filters = {spec.filters for spec in request.lists.values()}
+        tags = any(each.asks_for_tags for each in filters)
         read_facts: dict[int, RoomFacts] = {}
         read_places: dict[int, int] = {}  # memory may have no place for all of them
         while True:
@@ -172,15 +187,37 @@ class Planner:
                 continue
             numbers = [number for number, each in rooms.by_room.items() if each.membership is Membership.JOIN]
             activity, inactive = self._catalogue.activity(numbers)
+            matching, unmatched = self._known_matching(user, filters, rooms, marks)
+            wants_facts = any(each.asks_for_facts for each in unmatched)
             facts, unknown = self._catalogue.facts(rooms.by_room) if wants_facts else ({}, [])
             unknown = [room for room in unknown if room not in read_facts]
             if not unknown and all(room in read_places for room in inactive):
                 last = self._bell.changes[Topic.TIMELINE].last
                 activity |= {room: max(read_places[room], last(room)) for room in inactive}
-                return Loaded(rooms, marks, activity, {**read_facts, **facts})
+                for each in unmatched:
+                    matching[each] = lists.matching(each, rooms, {**read_facts, **facts}, marks)
+                    found = _Matching(matching[each], rooms, marks, self._bell.position)
+                    self._matching.put((user, each), found)
+                return Loaded(rooms, marks, activity, matching)
             places, more_facts = await self._read_rooms(rooms, inactive, unknown)
             read_places |= places
             read_facts |= more_facts
+
+    def _known_matching(
+        self, user: int, filters: Collection[ListFilters], rooms: UserRooms, marks: Marks
+    ) -> tuple[dict[ListFilters, frozenset[int]], list[ListFilters]]:
+        """What filters let through as far as it is remembered, and the filters of which it must be found out."""
+        known: dict[ListFilters, frozenset[int]] = {}
+        unmatched = []
+        newest_state = self._bell.newest((Topic.STATE,))
+        for each in filters:
+            found = self._matching.get((user, each))
+            is_sound = found is not None and found.rooms is rooms and found.marks.says_the_same_as(marks)
+            if found is not None and is_sound and (newest_state <= found.read_at or not each.asks_for_facts):
+                known[each] = found.found
+            else:
+                unmatched.append(each)
+        return known, unmatched
 
     async def _read_user(self, user: int, rooms: UserRooms | None, *, tags: bool) -> None:
         position = self._bell.position
@@ -239,10 +276,11 @@ class Planner:
         typing = self._engine.typing_news(joined, moment)
         typing_now = typing if moment == 0 else self._engine.typing_news(joined, 0)
         in_order = self._in_order(request, base, since, ignored, loaded)
-        lists = {
-            name: arrange(spec, in_order, loaded.facts, loaded.marks, joined) for name, spec in request.lists.items()
-        }
-        tasks = self._tasks(request, base, since, ignored, loaded, lists)
+        arranged = {}
+        for name, spec in request.lists.items():
+            matching = loaded.matching[spec.filters]
+            arranged[name] = lists.arrange(spec.ranges, [each for each in in_order if each.row.room in matching])
+        tasks = self._tasks(request, base, since, ignored, loaded, arranged)
         tasks = _at_most(tasks, MAX_NEW_EVENTS)
         changed: Sequence[int] = ()
         if request.extensions.e2ee and point is not None:
@@ -255,7 +293,7 @@ class Planner:
             point,
             until,
             loaded,
-            lists,
+            arranged,
             tasks,
             sent,
             joined,
@@ -273,6 +311,8 @@ class Planner:
         user_id = request.reader.user_id
 
         def is_shown(each: UserRoom) -> bool:
+            if each.row.membership is Membership.JOIN:
+                return True
             if each.membership is Membership.INVITE:
                 return each.sender not in ignored
             if each.is_listed_for(user_id):
@@ -297,7 +337,7 @@ class Planner:
         since: int,
         ignored: Collection[str],
         loaded: Loaded,
-        lists: Mapping[str, ArrangedList],
+        arranged: Mapping[str, ArrangedList],
     ) -> dict[int, RoomTask]:
         tasks: dict[int, RoomTask] = {}
         for room_id, config in request.subscriptions.items():
@@ -307,9 +347,9 @@ class Planner:
             if room.was_in or not room.is_over or room.row.room in base.rooms:
                 tasks[room.row.room] = self._task(room, config, base, since, loaded)
                 tasks[room.row.room].is_subscribed = True
-        for name, arranged in lists.items():
+        for name, each in arranged.items():
             config = request.lists[name].config
-            for room in arranged.shown:
+            for room in each.shown:
                 task = tasks.get(room.row.room)
                 if task is None:
                     task = tasks[room.row.room] = self._task(room, config, base, since, loaded)
@@ -354,11 +394,11 @@ class Planner:
         wanted = request.extensions
         # What changes while nobody asks for it is lost to the client, which must then have all of it again.
         keeps_data = wanted.account_data is not None or not personal
-        rooms: dict[int, SentRoom] = {}
+        rooms = dict(base.rooms)
         shared: dict[SentRoom, SentRoom] = {}
-        for number, sent in base.rooms.items():
-            if number not in tasks:
-                rooms[number] = self._unseen(number, sent, since, loaded, keeps_data=keeps_data)
+        for number in self._touched(request, base, since, keeps_data=keeps_data):
+            if number in rooms and number not in tasks:
+                rooms[number] = self._unseen(number, rooms[number], since, loaded, keeps_data=keeps_data)
         for number, task in tasks.items():
             receipts = task.sent.receipts
             if task.is_in(wanted.receipts):
@@ -373,7 +413,22 @@ class Planner:
             rooms,
             account_data=wanted.account_data is not None or (base.account_data and keeps_data),
             threads=wanted.threads is not None or (base.threads and not personal),
+            has_long_wishes=any(is_long(task.config) for task in tasks.values()),
         )
+
+    def _touched(self, request: SlidingRequest, base: Sent, since: int, *, keeps_data: bool) -> Iterable[int]:
+        """The rooms of which the client may have less from now on, if it does not look at them: those in which
+        something happened after a position, among others."""
+        changes = self._bell.changes
+        topics = (Topic.TIMELINE, Topic.STATE, Topic.RECEIPT)
+        if (
+            not keeps_data
+            or base.has_long_wishes
+            or any(since < changes[topic].complete_since for topic in topics)
+            or changes[Topic.MEMBERSHIP].changed(request.reader.user, since)
+        ):
+            return list(base.rooms)
+        return {number for topic in topics for number in changes[topic].after(since)}
 
     def _unseen(self, number: int, sent: SentRoom, since: int, loaded: Loaded, *, keeps_data: bool) -> SentRoom:
         """What the client has of a room that it does not look at: it stays where it was if something happened."""
@@ -414,6 +469,4 @@ def _at_most(tasks: dict[int, RoomTask], limit: int) -> dict[int, RoomTask]:
 def _remembered(config: RoomConfig) -> RoomConfig:
     """What is remembered of a wish for a room that the client does not look at now: if it is long, that there was
     none, so that the client gets the state again when it wishes for it again."""
-    if sum(len(part.include) + len(part.exclude) for part in config.state) <= MAX_PATTERNS_REMEMBERED:
-        return config
-    return RoomConfig(config.timeline_limit)
+    return RoomConfig(config.timeline_limit) if is_long(config) else config

@@ -18,6 +18,8 @@ LIVE = 0
 """Sent up to the position in the client's token."""
 NEVER = -1
 """Not sent at all."""
+MAX_PATTERNS_REMEMBERED = 30
+"""Of a room that the client does not look at, it is remembered what it wanted there if that was not more than this."""
 
 
 class SentRoom(msgspec.Struct, frozen=True, array_like=True):
@@ -33,6 +35,11 @@ class SentRoom(msgspec.Struct, frozen=True, array_like=True):
 NOT_SENT = SentRoom()
 
 
+def is_long(config: RoomConfig) -> bool:
+    """Whether a wish is too long to be remembered of a room that the client does not look at."""
+    return sum(len(part.include) + len(part.exclude) for part in config.state) > MAX_PATTERNS_REMEMBERED
+
+
 class Sent(msgspec.Struct, frozen=True, array_like=True):
     """What was sent on a connection with one answer and all before it. Never changed in place."""
 
@@ -42,6 +49,8 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
     """Whether the client has its global account data."""
     threads: bool = False
     """Whether it has been told of its thread subscriptions."""
+    has_long_wishes: bool = True
+    """Whether what is wanted of a room may be too long to be remembered when the client does not look at it."""
 
     def same_as(self, other: Sent) -> bool:
         """Whether it is the same but for its number."""

@@ -67,6 +67,10 @@ class Marks:
     direct_changed: int = 0
     tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    def says_the_same_as(self, other: Marks) -> bool:
+        """Whether nothing that filters ask for is different."""
+        return self is other or (self.direct == other.direct and self.tags == other.tags)
+
 
 class UserRoomsCache:
     """Remembers what nothing has changed. Lives on the event loop."""
