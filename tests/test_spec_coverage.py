@@ -26,7 +26,6 @@ OUTGOING = "this server calls it, others serve it"
 OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "third-party identifiers and mail are not built yet"
-PREVIEWS = "previews of links are not built yet"
 BRIDGES = "application services are not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
 CALLS = "calls are not built yet"
@@ -49,10 +48,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"POST {_C3}/account/password/msisdn/requestToken",
         f"POST {_C3}/register/email/requestToken",
         f"POST {_C3}/register/msisdn/requestToken",
-    ),
-    PREVIEWS: (
-        f"GET {_C1}/media/preview_url",
-        "GET /_matrix/media/v3/preview_url",
     ),
     BRIDGES: (
         f"POST {_C1}/appservice/{{}}/ping",

@@ -253,6 +253,11 @@ class UrlPreviews:
     """Previews of links. The server then fetches the pages that people link to."""
 
     enabled: bool = setting("Whether previews are made.", False)
+    allow_private_addresses: bool = setting(
+        "Also of pages on private addresses (192.168.x.x, localhost): everybody here can then look at them.",
+        False,
+    )
+    blocked_domains: tuple[str, ...] = setting("Domains of which no previews are made, with all below them.", ())
 
 
 @dataclass(frozen=True, slots=True)

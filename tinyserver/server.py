@@ -52,6 +52,7 @@ from tinyserver.api.client.moments import MomentsApi
 from tinyserver.api.client.notifications import NotificationsApi
 from tinyserver.api.client.openid import OpenIdApi, UserInfoApi
 from tinyserver.api.client.presence import PresenceApi
+from tinyserver.api.client.previews import PreviewsApi
 from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.public_rooms import PublicRoomsApi
 from tinyserver.api.client.push_rules import PushRulesApi
@@ -143,6 +144,7 @@ from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
 from tinyserver.media.blobs import DirectoryBlobs
 from tinyserver.media.housekeeping import Housekeeping, Room
+from tinyserver.media.previews import Previews
 from tinyserver.media.remote import RemoteMedia
 from tinyserver.media.repository import MediaRepository
 from tinyserver.media.thumbnails import Thumbnails
@@ -246,7 +248,7 @@ class Server:
 
     def _build_federation(self, config: Config) -> None:
         """Other machines: how they are reached, and which servers they are. What is heavy is loaded when it is used."""
-        tls = TlsClient(
+        tls = self.tls = TlsClient(
             verify=config.outgoing.verify_tls,
             extra_ca_files=config.outgoing.extra_ca_files,
             wall_ms=lambda: int(time.time() * 1000),
@@ -528,6 +530,16 @@ class Server:
         self.workshop = Workshop(settings.max_image_pixels)
         thumbnails = Thumbnails(self.db, repository, self.workshop, self.clock)
         self.remote_media = RemoteMedia(repository, self.federation_client, self.http, settings.max_remote)
+        strict = AddressPolicy(allow_private=config.url_previews.allow_private_addresses)
+        self.previews = Previews(
+            HttpClient(self.resolver, strict, self.tls),
+            repository,
+            self.workshop,
+            enabled=config.url_previews.enabled,
+            blocked=config.url_previews.blocked_domains,
+            monotonic=time.monotonic,
+        )
+        self.router.add(PreviewsApi(self.previews))
         self.router.add(MediaApi(repository, thumbnails, unauthenticated=settings.unauthenticated))
         if config.federation.enabled:
             repository.elsewhere = self.remote_media
@@ -589,6 +601,7 @@ class Server:
         self.hasher.close()
         await self.remote_media.close()
         await self.media_room.close()
+        await self.previews.close()
         await self.workshop.close()
         self.blobs.close()
         await self.last_seen.close()

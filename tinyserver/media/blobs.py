@@ -28,6 +28,8 @@ class Incoming(Protocol):
 
     digest: bytes
     size: int
+    path: Path
+    """The file that it lies in until it is kept."""
 
     async def keep(self) -> None:
         """Make it a blob for good: afterwards it survives a power cut. Raises StorageError."""
@@ -181,7 +183,7 @@ class _IncomingFile:
     def __init__(self, path: Path, final_path: Callable[[bytes], Path], run: _Run) -> None:
         self.digest = b""
         self.size = 0
-        self._path = path
+        self.path = path
         self._final_path = final_path
         self._run = run
         self._hash = hashlib.sha256()
@@ -205,7 +207,7 @@ class _IncomingFile:
         self.digest = self._hash.digest()
 
     def read_back(self) -> None:
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             while block := file.read(BLOCK):
                 self._hash.update(block)
                 self.size += len(block)
@@ -220,11 +222,11 @@ class _IncomingFile:
     async def discard(self) -> None:
         """See `Incoming.discard`."""
         if not self._kept:
-            await self._run(lambda: self._path.unlink(missing_ok=True))
+            await self._run(lambda: self.path.unlink(missing_ok=True))
 
     def _create(self) -> int:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def _write(self, descriptor: int, pieces: list[bytes]) -> None:
         for piece in pieces:
@@ -237,11 +239,11 @@ class _IncomingFile:
     def _keep(self) -> None:
         final = self._final_path(self.digest)
         if final.exists():
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             return
         new_directory = not final.parent.exists()
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.rename(final)
+        self.path.rename(final)
         _sync_directory(final.parent)
         if new_directory:
             _sync_directory(final.parent.parent)

@@ -2,7 +2,7 @@
 
 Run as `python -m tinyserver.media.picture_worker`. Each line of standard input is a JSON object that says what to make
 (see `Order`), each is answered by a line with what became of it: `{"type": "image/jpeg"}`, `{"original": "image/png"}`
-if the picture itself serves, or `{"error": "..."}`.
+if the picture itself serves, or `{"error": "..."}`. Without a `target` the picture is only measured.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Order:
     """One thumbnail to make: from the file `source` into the file `target`."""
 
     source: str
-    target: str
-    width: int
-    height: int
-    crop: bool
-    animated: bool
     max_pixels: int
+    target: str = ""
+    width: int = 1
+    height: int = 1
+    crop: bool = False
+    animated: bool = False
 
 
 def main() -> None:
@@ -61,6 +61,9 @@ def _answer(order: Order) -> dict[str, Any]:
         with Image.open(order.source, formats=FORMATS) as picture:
             if picture.width * picture.height > order.max_pixels:
                 return {"error": "too large"}
+            if not order.target:
+                kind = Image.MIME.get(str(picture.format), "image/jpeg")
+                return {"type": kind, "width": picture.width, "height": picture.height}
             return _make(picture, order)
     except MemoryError:
         return {"error": "too large"}

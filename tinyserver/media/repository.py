@@ -193,6 +193,15 @@ class MediaRepository:
         async with self._received(content, None) as incoming:
             await self._keep(incoming, add)
 
+    async def keep_picture(self, incoming: Incoming, content_type: str, file_name: str) -> str:
+        """Keep a picture that belongs to nobody as long as there is room; its mxc:// URI. Raises StorageError."""
+        media_id, kind, name = _new_id(), clean_type(content_type), clean_name(file_name)
+        await self._keep(
+            incoming,
+            lambda tx: media.add_copy(tx, self._server_name, media_id, kind, name, self._clock.now_ms()),
+        )
+        return f"mxc://{self._server_name}/{media_id}"
+
     # -- finding ---------------------------------------------------------------------------------
 
     async def find(self, origin: str, media_id: str, *, wait: float, allow_remote: bool = True) -> FoundMedia:
