@@ -108,7 +108,7 @@ class AuthorizationPages:
             [*_facts_of(visit, client, request.scope.device_id), (visit.text("returns_to"), escape(place))]
         )
         content += visit.form_of(button("allow", visit.text("allow")) + button("deny", visit.text("cancel"), "second"))
-        return visit.page("continue", content + signed_in_as(visit, session), form_targets=target)
+        return visit.page("consent_title", content + signed_in_as(visit, session), form_targets=target)
 
     async def _link(self, visit: Visit) -> FullAnswer:
         entered = await self._gate.enter(visit, Purpose())

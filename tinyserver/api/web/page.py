@@ -31,6 +31,7 @@ label.check input { width: 1.3rem; height: 1.3rem; flex: none; accent-color: var
 input { width: 100%; min-height: 2.9rem; padding: .5rem .75rem; margin-top: .25rem; font: inherit; color: inherit;
   background: var(--card); border: 1px solid var(--soft); border-radius: .5rem }
 .hint { color: var(--soft); font-size: .9rem; margin: .25rem 0 0 }
+form + .hint { margin-top: 1.25rem } .hint + form { margin-top: 0 }
 button { width: 100%; min-height: 2.9rem; margin-top: 1.25rem; padding: .5rem 1rem; font: inherit; font-weight: 600;
   color: var(--on-accent); background: var(--accent); border: 1px solid var(--accent); border-radius: .5rem;
   cursor: pointer }

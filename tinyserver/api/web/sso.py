@@ -92,4 +92,4 @@ class SsoPages:
         # Nobody else knows this address, so the user must say whether they do.
         content = facts([(visit.text("returns_to"), escape(place))]) + paragraph(visit.text("sso_text"))
         content += visit.form_of(button("allow", visit.text("continue_to", place=place)))
-        return visit.page("continue", content + signed_in_as(visit, entered), form_targets=form_target(url))
+        return visit.page("consent_title", content + signed_in_as(visit, entered), form_targets=form_target(url))

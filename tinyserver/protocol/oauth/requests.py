@@ -21,6 +21,7 @@ _MAX_SCOPE = 1000
 _API = frozenset({"urn:matrix:client:api:*", "urn:matrix:org.matrix.msc2967.client:api:*"})
 _DEVICE = ("urn:matrix:client:device:", "urn:matrix:org.matrix.msc2967.client:device:")
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_CSP_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?")  # such policies know no IPv6 addresses
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
@@ -151,6 +152,6 @@ def callback_url(redirect_uri: str, mode: str, state: str | None, parameters: Ma
 def form_target(uri: str) -> str:
     """What a content security policy must allow so that a form may end at this URI."""
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or "[" in parts.netloc:
+    if parts.scheme not in ("http", "https") or _CSP_HOST.fullmatch(parts.netloc) is None:
         return f"{parts.scheme}:"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"{parts.scheme}://{parts.netloc}"
