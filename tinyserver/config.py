@@ -288,7 +288,11 @@ class Config:
         'The name after the colon in "@alice:example.org". It cannot be changed once there are accounts.'
     )
     data_dir: Path = setting("Where the database, the keys and the media live. Relative to this file.", Path("data"))
-    public_url: str = setting("The URL where clients reach this server; .well-known tells it to them.", "")
+    public_url: str = setting(
+        "The URL where clients reach this server; .well-known tells it to them. A reverse proxy passes everything on: "
+        "/_matrix, /.well-known/matrix, and the pages for signing in (/oauth2, /account, /link, /register).",
+        "",
+    )
     admin_contact: str = setting(
         'Where people reach the administrator when the server\'s disk is full: "mailto:me@example.org". '
         "Empty: they are given public_url.",

@@ -139,8 +139,9 @@ async def test_pages_speak_the_language_of_the_visitor(
 
 
 async def test_an_account_is_made_on_the_way(app: App, browser: Browser, server: TinyServer, connect: Any) -> None:
-    await browser.open(app.authorization(prompt="create"))
+    await browser.open(app.authorization(prompt="create", login_hint="mxid:@hinted:tiny.test"))
     assert "Create an account" in browser.page.text
+    assert 'value="hinted"' in browser.page.text
     fields = {"user": "page-user", "password": "long-enough-1", "repeated": "long-enough-2"}
     await browser.press("register", **fields, expect=400)
     assert "not the same" in browser.page.text
@@ -165,9 +166,11 @@ async def test_an_account_is_made_on_the_way(app: App, browser: Browser, server:
 async def test_an_invitation_link(make_server: Any, connect: Any) -> None:
     server = make_server(config={"registration": {"mode": "token"}})
     await connect(server).register("admin")
-    token = server.command("token", "create", "--config", str(server.config_file)).stdout.strip()
+    printed = server.command("token", "create", "--link", "--config", str(server.config_file)).stdout.strip()
+    start, _, token = printed.partition("?token=")
+    assert start == f"{server.base_url}/register"
     async with Browser(server.base_url) as browser:
-        await browser.open(f"/register?token={token}")
+        await browser.open(printed)
         fields = {"user": "invited", "password": "long-enough-1", "repeated": "long-enough-1"}
         await browser.press("register", **fields, token="nonsense", expect=403)
         await browser.open(f"/register?token={token}")

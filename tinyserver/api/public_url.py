@@ -23,7 +23,18 @@ class PublicUrl:
         """The URL without a slash at its end."""
         if self._configured:
             return self._configured
-        host = call.headers.get("host", "")
         # Whoever lies about these is told the lie back, and nobody else: no such answer may be cached.
-        secure = call.scope.get("scheme") == "https" or call.headers.get("x-forwarded-proto", "").lower() == "https"
-        return f"{'https' if secure else 'http'}://{host if _HOST.fullmatch(host) else 'localhost'}"
+        host = _host(call)
+        return f"{'https' if self.is_secure(call) else 'http'}://{host if _HOST.fullmatch(host) else 'localhost'}"
+
+    def is_secure(self, call: Call[Any, Any]) -> bool:
+        """Whether the client came by TLS, as far as this server or the proxy before it knows."""
+        if call.scope.get("scheme") == "https" or call.headers.get("x-forwarded-proto", "").lower() == "https":
+            return True
+        # A proxy that does not say so. At home people come by another name, without TLS.
+        scheme, _, rest = self._configured.partition("://")
+        return scheme == "https" and rest.partition("/")[0] == _host(call)
+
+
+def _host(call: Call[Any, Any]) -> str:
+    return call.headers.get("host", "")

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.api.admin.local import TOKENS
+from tinyserver.api.oauth.locations import INVITATION
 from tinyserver.cli import CommandError
 from tinyserver.cli.config_file import config_file
 from tinyserver.cli.running_server import ask_running_server
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--token", metavar="TEXT", help="the token itself; otherwise a random one")
     create.add_argument("--uses", type=int, default=1, metavar="N", help="good for N accounts (1); 0: any number")
     create.add_argument("--days", type=float, metavar="N", help="good for N days; otherwise for ever")
+    create.add_argument("--link", action="store_true", help="print an invitation link: a page for making the account")
     listing = actions.add_parser("list", help="print all tokens")
     remove = actions.add_parser("remove", help="take a token back")
     remove.add_argument("token", metavar="TOKEN")
@@ -44,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(config_file(options.config))
     try:
         if options.action == "create":
-            print(_create(config, options))
+            made = _create(config, options)
+            print(_link(config, made) if options.link else made)
         elif options.action == "remove":
             _remove(config, options.token)
             print(f"Removed {options.token}")
@@ -57,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _create(config: Config, options: argparse.Namespace) -> str:
+    if options.link and not config.public_url:
+        raise CommandError('--link needs "public_url" in the configuration: where people reach this server')
     if options.uses < 0:
         raise CommandError("--uses must not be negative")
     if options.days is not None and not 0 < options.days < 100_000:
@@ -69,6 +74,10 @@ def _create(config: Config, options: argparse.Namespace) -> str:
         return {"token": await tokens.create(options.token, uses_allowed=uses, expires=expires)}
 
     return str(_do(config, create, "POST", TOKENS, body)["token"])
+
+
+def _link(config: Config, token: str) -> str:
+    return f"{config.public_url.rstrip('/')}{INVITATION}?token={quote(token, safe='')}"
 
 
 def _all(config: Config) -> list[dict[str, Any]]:

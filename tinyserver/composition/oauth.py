@@ -54,7 +54,7 @@ def add_oauth(
     tokens = OAuthTokens(db, sessions, codes, device_grants, time.monotonic)
     router.add(MetadataApi(public_url))
     router.add(OAuthApi(clients, tokens, device_grants, public_url))
-    gate = Gate(BrowserSessions(db, time.monotonic), passwords, registration, limiter, server_name)
+    gate = Gate(BrowserSessions(db, time.monotonic), passwords, registration, limiter, server_name, public_url)
     router.add(AuthorizationPages(gate, clients, codes, device_grants, public_url))
     router.add(SsoPages(gate, login, public_url))
     router.add(InvitationPages(gate))

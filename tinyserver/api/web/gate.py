@@ -14,6 +14,7 @@ from tinyserver.accounts.password_check import PasswordCheck
 from tinyserver.accounts.registration import Registration
 from tinyserver.api.answers import FullAnswer
 from tinyserver.api.calls import Call
+from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import Limit, RateLimiter, address_key
 from tinyserver.api.web.page import button, checkbox, escape, field, paragraph
 from tinyserver.api.web.visit import Visit
@@ -60,6 +61,7 @@ class Gate:
 
     Args:
         server_name: what is written above every page.
+        public_url: where browsers come, so that cookies are for TLS only where that has it.
     """
 
     def __init__(
@@ -69,18 +71,20 @@ class Gate:
         registration: Registration,
         limiter: RateLimiter,
         server_name: str,
+        public_url: PublicUrl,
     ) -> None:
         self._sessions = sessions
         self._passwords = passwords
         self._registration = registration
         self._limiter = limiter
         self._server_name = server_name
+        self._public_url = public_url
         # Forms that were open while the server started anew must be sent again.
         self._secret = secrets.token_bytes(32)
 
     async def show(self, call: Call[Any, Any], answer: Callable[[Visit], Awaitable[FullAnswer]]) -> FullAnswer:
         """Answer a visit, and turn errors into pages."""
-        visit = Visit(call, self._sessions, self._secret, self._server_name)
+        visit = Visit(call, self._sessions, self._secret, self._server_name, secure=self._public_url.is_secure(call))
         try:
             await visit.read_form()
             return await answer(visit)
@@ -177,7 +181,7 @@ class Gate:
         return visit.page("register_title", content, status=status)
 
     def _register_form(self, visit: Visit, purpose: Purpose, *, failed: bool) -> str:
-        user = visit.form.get("user", "") or _user_hint(purpose.user_hint)
+        user = visit.form.get("user", "") or _user_hint(purpose.user_hint).removeprefix("@").partition(":")[0]
         token = visit.form.get("token", "") or visit.query.get("token", "")
         form = field(
             "user", visit.text("user_name"), value=user, failed=failed,

@@ -36,14 +36,16 @@ class Visit:
     ``form`` holds the last value of each field that was filled in; ``session`` who is signed in, if anybody.
     """
 
-    def __init__(self, call: Call[Any, Any], sessions: BrowserSessions, secret: bytes, server_name: str) -> None:
+    def __init__(
+        self, call: Call[Any, Any], sessions: BrowserSessions, secret: bytes, server_name: str, *, secure: bool
+    ) -> None:
         self.call = call
         self.form: dict[str, str] = {}
         self.language = preferred_language(call.headers.get("accept-language", ""))
         self.server_name = server_name
         self._sessions = sessions
         self._secret = secret
-        self._secure = call.scope.get("scheme") == "https" or call.headers.get("x-forwarded-proto", "") == "https"
+        self._secure = secure
         self._cookie = self._sent_cookie()
         self._set_cookie = not self._cookie
         self.session: BrowserSession | None = sessions.find(self._cookie) if self._cookie else None
