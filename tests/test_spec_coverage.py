@@ -70,7 +70,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),
     "each kind of query has an endpoint of its own": (f"GET {_F1}/query/{{}}",),
-    "not built yet": ("GET /.well-known/matrix/support",),
 }
 
 EXTRAS: dict[str, str] = {

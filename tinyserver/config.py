@@ -281,6 +281,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Support:
+    """Whom people and other servers' administrators turn to (/.well-known/matrix/support). Empty: it is not told."""
+
+    admins: tuple[str, ...] = setting('User IDs ("@me:example.org") or mail addresses of administrators.', ())
+    security: tuple[str, ...] = setting("The same for matters of security.", ())
+    page: str = setting("The URL of a page with help.", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration."""
 
@@ -312,6 +321,7 @@ class Config:
     appservices: Appservices = setting("", Appservices())
     media: Media = setting("", Media())
     url_previews: UrlPreviews = setting("", UrlPreviews())
+    support: Support = setting("", Support())
     cache: Cache = setting("", Cache())
     log: Log = setting("", Log())
 

@@ -70,7 +70,6 @@ from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
 from tinyserver.api.client.sync import SyncApi
 from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
-from tinyserver.api.client.users import UNSTABLE_FEATURES as USERS
 from tinyserver.api.client.users import UsersApi
 from tinyserver.api.client.versions import VersionsApi
 from tinyserver.api.federation.authentication import SignedRequests
@@ -222,7 +221,7 @@ class Server:
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features={**USERS, **DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
+        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
 
         self.router.add(WellKnownApi(config))
 

@@ -70,14 +70,22 @@ def test_where_clients_and_servers_go(make_server: MakeServer) -> None:
     assert told["m.homeserver"] == {"base_url": "https://matrix.tiny.test"}
     assert get(server, "/.well-known/matrix/server").json() == {"m.server": "matrix.tiny.test:443"}
     server.stop()
-    server.write_config({"federation": {"public_address": "fed.tiny.test:8448"}})
+    support = {"admins": ["@ada:tiny.test"], "security": ["ada@tiny.test"], "page": "https://tiny.test/help"}
+    server.write_config({"federation": {"public_address": "fed.tiny.test:8448"}, "support": support})
     server.start()
     assert get(server, "/.well-known/matrix/server").json() == {"m.server": "fed.tiny.test:8448"}
+    assert get(server, "/.well-known/matrix/support").json() == {
+        "contacts": [
+            {"matrix_id": "@ada:tiny.test", "role": "m.role.admin"},
+            {"email_address": "ada@tiny.test", "role": "m.role.security"},
+        ],
+        "support_page": "https://tiny.test/help",
+    }
 
 
 def test_nothing_is_told_where_nothing_is_known(make_server: MakeServer) -> None:
     server = make_server(config={"public_url": "", "federation": {"enabled": False}})
-    for path in ("/.well-known/matrix/client", "/.well-known/matrix/server"):
+    for path in ("/.well-known/matrix/client", "/.well-known/matrix/server", "/.well-known/matrix/support"):
         answer = get(server, path)
         assert (answer.status_code, answer.json()["errcode"]) == (404, "M_NOT_FOUND")
     assert get(server, "/_matrix/key/v2/server").status_code == 404

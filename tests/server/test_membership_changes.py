@@ -226,6 +226,12 @@ async def test_who_wants_no_invites_gets_none(people: Any) -> None:
     assert (await alice.request("GET", "/joined_rooms"))["joined_rooms"] == [room]
     await bob.request("PUT", path, {})
     await alice.invite(room, bob)
+    sliding = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+    everything = {"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": []}}}
+    for config, seen in (({}, True), ({"default_action": "block"}, False), ({"default_action": "x"}, True)):
+        await bob.request("PUT", path, config)
+        assert (room in (await bob.sync()).get("rooms", {}).get("invite", {})) is seen
+        assert (room in (await bob.request("POST", sliding, everything))["rooms"]) is seen
 
 
 async def test_third_party_invite(people: Any) -> None:

@@ -398,3 +398,29 @@ async def test_nobody_reacts_twice(alice: Client, new_user: Any) -> None:
         await bob.send(room, reaction(odd), "m.reaction", expect=(200, 400, 413))
     for relation in (None, 5, {}, {"rel_type": 5}, {"rel_type": "m.annotation", "event_id": 5}):
         await bob.send(room, {"m.relates_to": relation}, "m.reaction")
+
+
+@pytest.mark.parametrize("key", ["with_rel_types", "org.matrix.msc3912.with_relations"])
+async def test_redacting_related_events_too(alice: Client, new_user: Any, key: str) -> None:
+    bob = await new_user("bob")
+    room = await alice.create_room(bob)
+    target = await bob.send(room, "target")
+    relation = {"event_id": target}
+    edit = {"body": "* x", "m.new_content": {"body": "x"}, "m.relates_to": {**relation, "rel_type": "m.replace"}}
+    edited = await bob.send(room, edit)
+    reaction = {"m.relates_to": {**relation, "rel_type": "m.annotation", "key": "x"}}
+    reactions = [await each.send(room, reaction, "m.reaction") for each in (alice, bob)]
+
+    async def is_redacted(event_id: str) -> bool:
+        event = await alice.request("GET", f"{alice.room(room)}/event/{quote(event_id, safe='')}")
+        return "redacted_because" in event["unsigned"]
+
+    await redact(bob, room, target, "wrong", {key: "m.replace"}, expect=400, errcode="M_BAD_JSON")
+    await redact(bob, room, target, "t1", {key: ["m.replace"], "reason": "x"})
+    assert [await is_redacted(each) for each in (target, edited, *reactions)] == [True, True, False, False]
+    other = await bob.send(room, "other")
+    reaction["m.relates_to"]["event_id"] = other
+    reactions = [await each.send(room, reaction, "m.reaction") for each in (alice, bob)]
+    redaction = await redact(bob, room, other, "t2", {key: ["*"]})
+    assert redaction == await redact(bob, room, other, "t2", {key: ["*"]})
+    assert [await is_redacted(each) for each in (other, *reactions)] == [True, False, True]

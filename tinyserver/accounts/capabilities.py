@@ -35,6 +35,7 @@ def account_capabilities(requester: Requester) -> dict[str, Any]:
         "m.change_password": {"enabled": is_user},
         "m.get_login_token": {"enabled": is_user},
         "m.profile_fields": profile,
+        "uk.tcpip.msc4133.profile_fields": profile,
         "m.set_displayname": {"enabled": True},
         "m.set_avatar_url": {"enabled": is_user},
         "m.3pid_changes": {"enabled": False},

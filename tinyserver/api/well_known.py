@@ -1,6 +1,6 @@
 """Where clients and servers find this server, for those who know only its name.
 
-Both pages belong to the host of the server name, port 443: where web browsers and clients come in.
+The pages belong to the host of the server name, port 443: where web browsers and clients come in.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.oauth.locations import ACCOUNT
 from tinyserver.api.oauth.metadata import issuer_at
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.config import Config
+from tinyserver.config import Config, Support
 from tinyserver.protocol.errors import NotFound
 
 
 class WellKnownApi:
     """The pages under ``/.well-known/matrix``.
 
-    :param config: what to tell: ``public_url`` and ``federation.public_address``.
+    :param config: what to tell: ``public_url``, ``federation.public_address`` and ``support``.
     """
 
     surface = Surface.CLIENT
@@ -33,6 +33,7 @@ class WellKnownApi:
                 "account": public_url + ACCOUNT,
             }
         self._server = _server_address(config) if config.federation.enabled else ""
+        self._support = _support(config.support)
 
     @endpoint(
         "GET",
@@ -57,6 +58,33 @@ class WellKnownApi:
         if not self._server:
             raise NotFound("This server delegates to no other address.")
         return {"m.server": self._server}
+
+    @endpoint(
+        "GET",
+        "/.well-known/matrix/support",
+        spec="client-server-api#getwell-knownmatrixsupport",
+        auth=Auth.NONE,
+    )
+    async def get_support(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """Whom to turn to; 404 where the configuration does not say."""
+        if not self._support:
+            raise NotFound("This server does not tell whom to turn to.")
+        return self._support
+
+
+def _support(config: Support) -> dict[str, Any]:
+    """The page about support; empty where there is nothing to tell."""
+    told: dict[str, Any] = {}
+    contacts = [
+        {"matrix_id" if contact.startswith("@") else "email_address": contact, "role": role}
+        for role, listed in (("m.role.admin", config.admins), ("m.role.security", config.security))
+        for contact in listed
+    ]
+    if contacts:
+        told["contacts"] = contacts
+    if config.page:
+        told["support_page"] = config.page
+    return told
 
 
 def _server_address(config: Config) -> str:

@@ -115,6 +115,11 @@ def check_wants_invites(tx: ReadTransaction, user_id: str) -> None:
     spec: client-server-api#invite-permission
     """
     user = names.find(tx, user_id)
-    config = None if user is None else account_data.get(tx, user, None, "m.invite_permission_config")
-    if config is not None and orjson.loads(config).get("default_action") == "block":
+    if user is not None and not wants_invites(tx, user):
         raise InviteBlocked(f"{user_id} does not want to be invited")
+
+
+def wants_invites(tx: ReadTransaction, user: int) -> bool:
+    """Whether a local user (nid) wants to be invited, and to see the invites that there are."""
+    config = account_data.get(tx, user, None, "m.invite_permission_config")
+    return config is None or orjson.loads(config).get("default_action") != "block"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tinyserver.protocol import canonical_json
@@ -23,6 +25,7 @@ from tinyserver.rooms.guests import remove_guests
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.rooms.visibility import ALWAYS, NEVER
 from tinyserver.storage import events, relations, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -31,6 +34,9 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 _MAX_BYTES = 255
 _MAX_TXN_ID = 255
+MAX_RELATED_REDACTED = 100
+"""How many events that relate to a redacted one are redacted with it: the newest."""
+_WITH_RELATIONS = ("with_rel_types", "org.matrix.msc3912.with_relations")
 
 
 class Sending:
@@ -182,7 +188,8 @@ class Sending:
         """Redact an event.
 
         Args:
-            content: `reason` and whatever else the client adds.
+            content: `reason` and whatever else the client adds; with `with_rel_types` (MSC3912, also under its unstable
+                name) events that relate to the event in one of these ways are redacted, too, as far as the sender may.
             is_admin: the sender administers this server, hence may redact what its users sent.
 
         Returns:
@@ -197,10 +204,11 @@ class Sending:
         check_txn_id(txn_id)
         if not isinstance(content.get("reason", ""), str):
             raise BadJson("The reason must be a text")
+        rel_types = _rel_types(content)
         draft = EventDraft(
             "m.room.redaction",
             sender,
-            {key: value for key, value in content.items() if key != "redacts"},
+            {key: value for key, value in content.items() if key not in ("redacts", *_WITH_RELATIONS)},
             redacts=event_id,
             device=device,
             txn_id=txn_id,
@@ -225,9 +233,37 @@ class Sending:
             stored = self._pipeline.send(tx, room.nid, draft)
             if target.event.type == "m.room.guest_access":
                 remove_guests(tx, self._pipeline, rooms.get(tx, room.nid))
+            if rel_types:
+                self._redact_related(tx, room, event_id, rel_types, replace(draft, device=None, txn_id=None))
             return stored.event_id
 
         return await self._db.write(step)
+
+    def _redact_related(
+        self, tx: WriteTransaction, room: RoomRow, event_id: str, rel_types: Collection[str], draft: EventDraft
+    ) -> None:
+        """Redact the events that relate to an event, those that the sender may not redact aside."""
+        levels = room_state.power_levels(tx, room.state)
+        may_redact_others = levels.user_level(draft.sender) >= levels.redact
+        for entry in relations.before(tx, room.nid, event_id, ALWAYS, MAX_RELATED_REDACTED, after=NEVER):
+            child = events.get(tx, entry.nid)
+            wanted = "*" in rel_types or relation_of(child.event.content).rel_type in rel_types
+            if wanted and (may_redact_others or child.event.sender == draft.sender):
+                self._pipeline.send(tx, room.nid, replace(draft, redacts=child.event_id))
+
+
+def _rel_types(content: Mapping[str, Any]) -> frozenset[str]:
+    """The kinds of relations whose children are to be redacted, too.
+
+    Raises:
+        BadJson: it is no list of texts.
+    """
+    given = next((content[key] for key in _WITH_RELATIONS if key in content), None)
+    if given is None:
+        return frozenset()
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise BadJson("The types of relations must be a list of texts")
+    return frozenset(given)
 
 
 def check_txn_id(txn_id: str | None) -> None:

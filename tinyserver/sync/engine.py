@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
+from tinyserver.rooms.member_checks import wants_invites
 from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.tokens import Point
 from tinyserver.storage import account_data, events, memberships, names
@@ -355,7 +356,7 @@ class SyncEngine:
         stripped = stripped_room(tx, row.room, room_id, member, reader.until)
         if row.membership is Membership.KNOCK:
             update.knocked.append(stripped)
-        elif member.event.sender not in reader.ignored:
+        elif member.event.sender not in reader.ignored and wants_invites(tx, row.user):
             update.invited.append(stripped)
 
 

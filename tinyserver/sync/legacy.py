@@ -17,6 +17,7 @@ from tinyserver.bell import Bell
 from tinyserver.clock import Clock
 from tinyserver.protocol.filters import Filter, RoomEventFilter, RoomFilter
 from tinyserver.rooms.long_list import LongList
+from tinyserver.rooms.member_checks import wants_invites
 from tinyserver.rooms.rendering import EventRenderer, json_text
 from tinyserver.rooms.tokens import Point, pagination_token
 from tinyserver.rooms.visibility import ALWAYS, RoomView, Sight, end_of_stay, open_view
@@ -144,7 +145,7 @@ class LegacySync:
                 continue
             if row.membership in (Membership.INVITE, Membership.KNOCK):
                 member = events.get(tx, row.event)
-                if member.event.sender not in plan.ignored:
+                if member.event.sender not in plan.ignored and wants_invites(tx, reader.user):
                     invites.append(member)
                 continue
             end = end_of_stay(tx, row)

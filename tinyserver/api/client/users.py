@@ -12,11 +12,6 @@ from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.directory.users import FoundUser, UserDirectory
 
-UNSTABLE_FEATURES = {
-    "uk.half-shot.msc2666.query_mutual_rooms": True,
-    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
-}
-
 
 class UserSearchBody(msgspec.Struct):
     """The body of `POST /user_directory/search`."""

@@ -12,17 +12,45 @@ SPEC_VERSIONS = [
 ]
 
 
+# What the specification has taken since, under the flags that clients go on asking for.
+TAKEN_BY_THE_SPECIFICATION = dict.fromkeys(
+    (
+        "org.matrix.e2e_cross_signing",
+        "org.matrix.msc2285.stable",
+        "org.matrix.msc3266",
+        "org.matrix.msc3440.stable",
+        "org.matrix.msc3771",
+        "org.matrix.msc3773",
+        "org.matrix.msc3827.stable",
+        "org.matrix.msc3856",
+        "org.matrix.msc3882",
+        "org.matrix.msc3952_intentional_mentions",
+        "org.matrix.msc3981",
+        "org.matrix.msc4151",
+        "org.matrix.msc4222",
+        "org.matrix.msc4380.stable",
+        "uk.half-shot.msc2666.query_mutual_rooms",
+        "uk.half-shot.msc2666.query_mutual_rooms.stable",
+        "uk.tcpip.msc4133",
+        "uk.tcpip.msc4133.stable",
+    ),
+    True,
+)
+PROPOSALS = {"org.matrix.msc3912": True}
+"""What the specification does not have, and no part of the server announces itself."""
+
+
 class VersionsApi:
     """The one question that a client asks before anything else.
 
-    :param unstable_features: the features by the names of their proposals; only what really works belongs here, since
+    :param unstable_features: more features by the names of their proposals; only what really works belongs here, since
         clients switch to a feature as soon as it is announced.
     """
 
     surface = Surface.CLIENT
 
     def __init__(self, unstable_features: Mapping[str, bool]) -> None:
-        self._unstable_features = dict(unstable_features)
+        self._unstable_features = {**TAKEN_BY_THE_SPECIFICATION, **PROPOSALS, **unstable_features}
 
     @endpoint("GET", "/_matrix/client/versions", spec="client-server-api#get_matrixclientversions", auth=Auth.NONE)
     async def get_versions(self, call: Call[NoBody, NoQuery]) -> Answer:

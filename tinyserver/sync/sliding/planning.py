@@ -314,7 +314,7 @@ class Planner:
             if each.row.membership is Membership.JOIN:
                 return True
             if each.membership is Membership.INVITE:
-                return each.sender not in ignored
+                return each.sender not in ignored and not loaded.marks.hides_invites
             if each.is_listed_for(user_id):
                 return True
             known = _since(base.rooms.get(each.row.room, NOT_SENT).room, since)
@@ -342,7 +342,9 @@ class Planner:
         tasks: dict[int, RoomTask] = {}
         for room_id, config in request.subscriptions.items():
             room = loaded.rooms.by_id.get(room_id)
-            if room is None or (room.membership is Membership.INVITE and room.sender in ignored):
+            if room is None:
+                continue
+            if room.membership is Membership.INVITE and (room.sender in ignored or loaded.marks.hides_invites):
                 continue
             if room.was_in or not room.is_over or room.row.room in base.rooms:
                 tasks[room.row.room] = self._task(room, config, base, since, loaded)

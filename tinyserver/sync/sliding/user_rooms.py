@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from tinyserver.bell import Bell
+from tinyserver.rooms.member_checks import wants_invites
 from tinyserver.rooms.visibility import end_of_stay
 from tinyserver.storage import account_data, events, memberships, rooms
 from tinyserver.storage.caches import BoundedCache
@@ -60,12 +61,14 @@ class UserRooms:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a user's account data says of rooms, by room ID: which are direct chats, and the tags of each."""
+    """What a user's account data says of rooms, by room ID: which are direct chats, and the tags of each; and whether
+    invites are to be kept from the user."""
 
     read_at: int
     direct: frozenset[str] = frozenset()
     direct_changed: int = 0
     tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hides_invites: bool = False
 
     def says_the_same_as(self, other: Marks) -> bool:
         """Whether nothing that filters ask for is different."""
@@ -140,4 +143,4 @@ def read_marks(tx: ReadTransaction, user: int, position: int, *, tags: bool) -> 
             if each.type == "m.tag" and each.room_id is not None:
                 found = orjson.loads(each.content).get("tags")
                 by_room[each.room_id] = frozenset(found) if isinstance(found, dict) else frozenset()
-    return Marks(position, frozenset(direct), changed, by_room)
+    return Marks(position, frozenset(direct), changed, by_room, not wants_invites(tx, user))
