@@ -40,11 +40,14 @@ export class Person {
         this.unused = account; // the session that came with the account
     }
 
-    /** Another device, logged in and synced. `store` names a crypto store that outlives the client. */
-    async device({ store } = {}) {
+    /**
+     * Another device, logged in and synced. `store` names a crypto store that outlives the client; `sliding` makes of
+     * the client what it syncs by instead of /sync.
+     */
+    async device({ store, sliding } = {}) {
         const session = this.unused ?? (await this.#login());
         this.unused = null;
-        const device = new Device(this, session, store);
+        const device = new Device(this, session, store, sliding);
         this.devices.push(device);
         return device.start();
     }
@@ -71,12 +74,13 @@ export class Person {
 
 /** One device. `client` is matrix-js-sdk's, `crypto` its crypto. */
 export class Device {
-    constructor(person, session, store) {
+    constructor(person, session, store, sliding) {
         this.person = person;
         this.session = session;
         this.id = session.device_id;
         this.name = `${person.name}'s ${this.id}`;
         this.store = store;
+        this.sliding = sliding;
     }
 
     get userId() {
@@ -118,6 +122,7 @@ export class Device {
         );
         await this.client.startClient({
             ...{ initialSyncLimit: 50, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Detached },
+            slidingSync: this.sliding?.(this.client),
         });
         await until(`${this.name}'s first sync`, () => this.client.getSyncState() === SyncState.Syncing);
         return this;
