@@ -131,6 +131,7 @@ from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.spaces import SpaceQueries
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.participation.withdrawals import Withdrawals
+from tinyserver.federation.presence_exchange import PresenceExchange
 from tinyserver.federation.remote_devices import RemoteDeviceLists
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.serving.handshakes import Handshakes
@@ -244,6 +245,8 @@ class Server:
         )
         self.transactions.handle("m.typing", exchange.take_typing)
         self.transactions.handle("m.receipt", exchange.take_receipts)
+        self.presence_exchange = PresenceExchange(self.db, self.presence, self.sender)
+        self.transactions.handle("m.presence", self.presence_exchange.take)
 
     def _build_federation(self, config: Config) -> None:
         """Other machines: how they are reached, and which servers they are. What is heavy is loaded when it is used."""
@@ -590,6 +593,7 @@ class Server:
         await self.inbox.close()
         if self.backfill is not None:
             await self.backfill.close()
+        self.presence_exchange.close()
         await self.greetings.close()
         await self.sender.close()
         await self.member_lists.close()

@@ -29,9 +29,11 @@ from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.states import RemoteStates
+from tinyserver.federation.presence_exchange import PresenceExchange
 from tinyserver.federation.remote_devices import RemoteDeviceLists
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import InboundTransactions
+from tinyserver.presence.presence import Presence
 from tinyserver.protocol.errors import UnknownToken
 from tinyserver.protocol.request_auth import authorization
 from tinyserver.push.notifications import NotificationMarks
@@ -85,6 +87,9 @@ class House:
         exchange = EphemeralExchange(self.db, self.bell, acls, self.typing, self.receipts, self.sender, US)
         self.inbound.handle("m.typing", exchange.take_typing)
         self.inbound.handle("m.receipt", exchange.take_receipts)
+        self.presence = Presence(self.db, self.bell, clock=world.time.monotonic)
+        self.presence_exchange = PresenceExchange(self.db, self.presence, self.sender)
+        self.inbound.handle("m.presence", self.presence_exchange.take)
         limits = QueueLimits(messages=20)
         self.to_device = ToDevice(self.db, OutgoingDeviceMessages(limits), US, limits)
         self.inbound.handle("m.direct_to_device", ReceivedDeviceMessages(self.db, self.to_device).take)
@@ -202,6 +207,8 @@ async def open_house(world: World) -> AsyncIterator[House]:
         await house.sender.close()
         await house.remote_devices.close()
         house.typing.close()
+        house.presence.close()
+        house.presence_exchange.close()
         await house.http.aclose()
         house.listener.stop_accepting()
         await house.listener.finish(5)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tinyserver.accounts.requester import Requester
+from tinyserver.federation import presence_exchange
 from tinyserver.storage import receipts
 from tinyserver.storage.receipts import ReceiptKind
 
 from .house import ALICE, House, open_house
-from .receiver import receiver
+from .receiver import Receiver, receiver
 from .world import World
 
 
@@ -132,3 +134,59 @@ async def test_receipts_of_others(house: House) -> None:
     assert newest > in_main
     await house.put(there.peer, "3", [], [edu([one], {"ts": 9})])
     assert read() == newest
+
+
+async def leave(house: House, there: Receiver, room: int) -> None:
+    """Bob leaves."""
+    base, bob = house.rooms.snapshot(room), f"@bob:{there.peer.name}"
+    left = {"membership": "leave"}
+    pdu = house.rooms.remote_event(there.peer.name, base, bob, "m.room.member", left, state_key=bob)
+    await house.rooms.receive(there.peer.name, pdu)
+
+
+async def test_others_are_told_who_is_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence_exchange, "FIRST_DELAY", 0.01)
+    there, stranger = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    await house.join(stranger.peer, room)
+    await leave(house, stranger, room)
+    house.presence.put(alice(house), ALICE, "online", "tea")
+    house.presence.put(alice(house), ALICE, "unavailable", "more tea")
+    await there.until(lambda: there.edus)
+    shown = {"user_id": ALICE, "presence": "unavailable", "status_msg": "more tea", "last_active_ago": 0}
+    assert there.edus == [{"edu_type": "m.presence", "content": {"push": [shown]}}]
+    assert stranger.edus == []
+
+
+async def test_presence_of_others(house: House) -> None:
+    there, other = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    bob = f"@bob:{there.peer.name}"
+    nid = house.rooms.nid(ALICE)
+
+    def edu(**changes: Any) -> dict[str, Any]:
+        user = {"user_id": bob, "presence": "online", "last_active_ago": 5000, "currently_active": True, **changes}
+        return {"edu_type": "m.presence", "content": {"push": [user]}}
+
+    bad = [
+        edu(user_id=ALICE), edu(user_id=7), edu(user_id=f"@eve:{there.peer.name}"), edu(presence="busy"),
+        {"edu_type": "m.presence", "content": {"push": 7}}, {"edu_type": "m.presence", "content": {"push": [7]}},
+    ]  # fmt: skip
+    assert (await house.put(there.peer, "1", [], bad)).status_code == 200
+    await house.put(other.peer, "1", [], [edu()])
+    assert list(house.presence.changed_since(nid, 0)) == []
+    await house.put(there.peer, "2", [], [edu(status_msg="coffee")])
+    (shown,) = house.presence.changed_since(nid, 0)
+    content = {"presence": "online", "last_active_ago": 5000, "currently_active": True, "status_msg": "coffee"}
+    assert shown == {"type": "m.presence", "sender": bob, "content": content}
+    moment = house.bell.moment
+    await house.put(there.peer, "3", [], [edu(status_msg="coffee", last_active_ago=1)])
+    assert list(house.presence.changed_since(nid, moment)) == []
+    await house.put(there.peer, "4", [], [edu(presence="offline", last_active_ago=None)])
+    (gone,) = house.presence.changed_since(nid, moment)
+    assert gone["content"]["presence"] == "offline"
+    await house.put(there.peer, "5", [], [edu()])
+    await leave(house, there, room)
+    assert list(house.presence.changed_since(nid, 0)) == []

@@ -162,6 +162,8 @@ class FederationSender:
 
     def send_edu(self, servers: Iterable[int], pending: Pending) -> None:
         """Tell servers (nids) something that is not kept. Servers that fail are told of receipts only."""
+        if not self._has_started:
+            return
         for nid in servers:
             name = self._db.glance(lambda tx, nid=nid: names.text(tx, nid))  # type: ignore[misc]
             if not isinstance(pending, Read) and self._is_left_alone(name):

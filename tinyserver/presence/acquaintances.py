@@ -27,9 +27,10 @@ class Acquaintances:
 
     def share_a_room(self, user: int, other: int) -> bool:
         """Whether two local users are in some room together."""
-        return user == other or not self._rooms_of(user).isdisjoint(self._rooms_of(other))
+        return user == other or not self.rooms_of(user).isdisjoint(self.rooms_of(other))
 
-    def _rooms_of(self, user: int) -> frozenset[int]:
+    def rooms_of(self, user: int) -> frozenset[int]:
+        """The rooms that a local user is in."""
         joined = self._joined.get(user)
         if joined is None:
             joined = frozenset(self._db.glance(lambda tx: memberships.joined_rooms(tx, user)))

@@ -21,10 +21,11 @@ from typing import Any
 from tinyserver.accounts.requester import Requester
 from tinyserver.bell import Bell
 from tinyserver.presence.acquaintances import Acquaintances
+from tinyserver.presence.remote_users import RemoteUser, RemoteUsers
 from tinyserver.presence.state import LINGER, OFFLINE, ONLINE, STAYS_SET, Shown, UserPresence
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
-from tinyserver.protocol.identifiers import is_valid_user_id
-from tinyserver.storage import accounts, names
+from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
+from tinyserver.storage import accounts, memberships, names, server_stays
 from tinyserver.storage.database import Commit, Database
 from tinyserver.storage.transaction import Topic
 
@@ -32,6 +33,10 @@ MAX_STATUS_BYTES = 1024
 MAX_USERS = 5_000
 """How many users are remembered; of those who are offline the longest unchanged are forgotten."""
 MAX_SYNC_SECONDS = 300.0
+LOOK_UPS_AT_ONCE = 200
+"""Of how many users of other servers the rooms are looked up for one answer."""
+LOOK_FOR_SILENT_EVERY = 300.0
+"""Seconds between two looks for users of other servers of whom nothing is heard any more."""
 SWEEP_EVERY = 2.0
 """Seconds between two looks at what has happened by itself."""
 WAKE_EVERY = 1.0
@@ -41,7 +46,7 @@ WAKE_EVERY_FOR_EACH = 0.03
 
 
 class Presence:
-    """The presence of the local users. Lives on the event loop.
+    """The presence of the local users, and of others as far as their servers tell. Lives on the event loop.
 
     Args:
         db: where users and memberships are.
@@ -60,6 +65,9 @@ class Presence:
         self._acquaintances = Acquaintances(db, bell)
         self._users: dict[int, UserPresence] = {}
         """In the order of their last change."""
+        self._remote = RemoteUsers()
+        self.on_change: list[Callable[[int], None]] = []
+        """Called with the number of a local user whose presence changed."""
         self._newest = 0
         """The moment of the newest change."""
         self._to_wake: set[int] = set()
@@ -85,6 +93,9 @@ class Presence:
             raise InvalidParam("That is not a user ID")
         account = self._db.glance(lambda tx: accounts.find(tx, user_id))
         if account is None:
+            content = self._of_remote_user(requester.user_nid, user_id)
+            if content is not None:
+                return content
             raise NotFound("There is no presence of this user")
         if not self._acquaintances.share_a_room(requester.user_nid, account.nid):
             raise Forbidden("You are not allowed to see their presence")
@@ -151,6 +162,60 @@ class Presence:
         known.devices[device] = (state, now + min(seconds, MAX_SYNC_SECONDS) + LINGER)
         self._update(user, known, now)
 
+    # -- other servers ---------------------------------------------------------------------------
+
+    def receive(self, user: int, user_id: str, shown: Shown, active_ago: float) -> None:
+        """What another server says of one of its users; nothing of it is kept unless the user shares a room with
+        somebody here.
+
+        Args:
+            active_ago: seconds since the user last did something.
+        """
+        if not self._enabled:
+            return
+        now = self._clock()
+        known = self._remote.get(user)
+        rooms = None if known is None else known.rooms
+        if rooms is None:
+            rooms = self._rooms_of(user, user_id)
+        if not rooms:
+            return
+        if known is not None and known.shown == shown:
+            known.rooms, known.heard, known.last_active = rooms, now, now - active_ago
+            return
+        self._newest = self._bell.next_moment()
+        self._remote.put(user, RemoteUser(user_id, rooms, shown, now - active_ago, now, self._newest))
+        before = Shown() if known is None else known.shown
+        if (shown.presence, shown.status_msg) != (before.presence, before.status_msg):
+            self._to_wake.add(user)
+        self._next_sweep = min(self._next_sweep, now + LOOK_FOR_SILENT_EVERY)
+        self._arm()
+
+    def told_to_others(self, user: int) -> dict[str, object] | None:
+        """What other servers are told of a local user: an entry of `push`; None: nothing is known."""
+        known = self._users.get(user)
+        if known is None:
+            return None
+        return {"last_active_ago": 0, **known.content(self._clock()), "user_id": known.user_id}
+
+    def local_users_there(self) -> list[int]:
+        """The local users who are not offline."""
+        return [user for user, known in self._users.items() if known.shown.presence != OFFLINE]
+
+    def _of_remote_user(self, user: int, user_id: str) -> dict[str, object] | None:
+        nid = self._db.glance(lambda tx: names.find(tx, user_id))
+        if nid is None or not self._db.glance(lambda tx: memberships.share_a_room(tx, user, nid)):
+            return None
+        known = self._remote.get(nid)
+        return {"presence": OFFLINE} if known is None else known.content(self._clock())
+
+    def _sees(self, user: int, other: int) -> bool:
+        """Whether a local user shares a room with another user."""
+        known = self._remote.get(other)
+        if known is None:
+            return self._acquaintances.share_a_room(user, other)
+        return known.rooms is not None and not self._acquaintances.rooms_of(user).isdisjoint(known.rooms)
+
     # -- what sync asks --------------------------------------------------------------------------
 
     def changed_since(self, user: int, moment: int) -> Sequence[Mapping[str, Any]]:
@@ -162,7 +227,7 @@ class Presence:
         if own is not None and moment < own.sees_anew:
             moment = 0
         now = self._clock()
-        found = []
+        found: list[Mapping[str, Any]] = []
         for nid in reversed(self._users):
             known = self._users[nid]
             if known.moment <= moment:
@@ -171,7 +236,27 @@ class Presence:
                 continue
             if self._acquaintances.share_a_room(user, nid):
                 found.append({"type": "m.presence", "sender": known.user_id, "content": known.content(now)})
+        found += self._remote_changes(user, moment, now)
         return found
+
+    def _remote_changes(self, user: int, moment: int, now: float) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        look_ups = LOOK_UPS_AT_ONCE
+        for nid, known in self._remote.newest_first():
+            if known.moment <= moment:
+                break
+            if moment == 0 and known.shown.presence == OFFLINE:
+                continue
+            if known.rooms is None and look_ups:
+                look_ups -= 1
+                known.rooms = self._rooms_of(nid, known.user_id)
+            if self._sees(user, nid):
+                found.append({"type": "m.presence", "sender": known.user_id, "content": known.content(now)})
+        return found
+
+    def _rooms_of(self, user: int, user_id: str) -> frozenset[int]:
+        """The rooms that a user of another server is in."""
+        return self._db.glance(lambda tx: frozenset(server_stays.rooms_with(tx, domain_of(user_id), user)))
 
     def close(self) -> None:
         """Stop the timer."""
@@ -222,6 +307,8 @@ class Presence:
         if worth_waking:
             self._to_wake.add(user)
             self._arm()
+        for tell in self.on_change:
+            tell(user)
 
     def _wake_others(self, now: float) -> None:
         """Ring the bell for the users who are connected and may see one of the changes."""
@@ -229,10 +316,20 @@ class Presence:
         concerned = [
             user
             for user, known in self._users.items()
-            if known.devices and any(self._acquaintances.share_a_room(user, other) for other in changed)
+            if known.devices and any(self._sees(user, other) for other in changed)
         ]
         self._bell.ring_users(concerned)
         self._may_wake_at = now + max(WAKE_EVERY, WAKE_EVERY_FOR_EACH * len(concerned))
+
+    def _note_move(self, user_id: str) -> None:
+        """A user has come into a room or left one."""
+        nid = self._db.glance(lambda tx: names.find(tx, user_id))
+        known = None if nid is None else self._remote.get(nid)
+        if nid is None or known is None:
+            return
+        known.rooms = self._rooms_of(nid, user_id)
+        self._newest = known.moment = self._bell.next_moment()
+        self._remote.put(nid, known)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -255,9 +352,22 @@ class Presence:
                 if known.devices:
                     known.drop_gone_devices(now)
                     self._update(user, known, now)
+            self._note_silent(now)
         if self._to_wake and now >= self._may_wake_at:
             self._wake_others(now)
         self._arm()
+
+    def _note_silent(self, now: float) -> None:
+        """Users of whom nothing was heard for long are offline."""
+        for user in self._remote.silent(now):
+            known = self._remote.get(user)
+            assert known is not None
+            self._newest = known.moment = self._bell.next_moment()
+            known.shown = Shown()
+            self._remote.put(user, known)
+            self._to_wake.add(user)
+        if self._remote.any_there():
+            self._next_sweep = min(self._next_sweep, now + LOOK_FOR_SILENT_EVERY)
 
     def _on_commit(self, commit: Commit) -> None:
         """Who sends an event is active; who joins a room sees others in it and is seen by them.
@@ -269,7 +379,10 @@ class Presence:
                 stored = self._db.caches.events.get(change.position)
                 if stored is not None and stored.device is not None:
                     self.active(stored.sender_nid)
+                if stored is not None and stored.event.type == "m.room.member" and stored.event.state_key:
+                    self._note_move(stored.event.state_key)
             elif change.topic is Topic.MEMBERSHIP:
+                self._remote.forget_rooms()
                 known = self._users.get(change.nid)
                 if known is not None and known.devices:
                     self._note(change.nid, known, known.shown)

@@ -136,6 +136,19 @@ def around(tx: ReadTransaction, user: int) -> set[int]:
     }
 
 
+def rooms_with(tx: ReadTransaction, server_name: str, user: int) -> list[int]:
+    """The rooms that a user (by number) of a server is in now."""
+    server = names.find(tx, server_name)
+    return [
+        row[0]
+        for row in tx.execute(
+            "SELECT s.room FROM server_stays s INDEXED BY server_stays_now CROSS JOIN memberships m "
+            "ON m.room = s.room AND m.user = ?2 WHERE s.server = ?1 AND s.until IS NULL AND m.membership = 4",
+            (server, user),
+        )
+    ]
+
+
 def everywhere(tx: ReadTransaction) -> list[int]:
     """The servers (nids) that share a room with any local user."""
     return [
