@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
@@ -197,29 +197,28 @@ def _access_token(call: Call[Any, Any]) -> str | None:
 
 async def _while_connected(call: Call[Any, Any], route: Route) -> Answer:
     """Run a handler that waits; it is cancelled when its client goes away. Raises ClientGone then."""
+    handling = asyncio.current_task()
+    assert handling is not None
+    gone = False
 
     async def wait_until_gone() -> None:
+        nonlocal gone
         try:
             while True:
                 await call.receive()
         except ClientGone:
+            gone = True
             handling.cancel()
 
-    handling = asyncio.ensure_future(_run(route.handler(call)))
     watching = asyncio.ensure_future(wait_until_gone())
     try:
-        return await handling
+        return await route.handler(call)
     except asyncio.CancelledError:
-        if watching.done():
+        if gone and handling.uncancel() == 0:  # else the server is stopping
             raise ClientGone from None
-        handling.cancel()
         raise
     finally:
         watching.cancel()
-
-
-async def _run(answer: Awaitable[Answer]) -> Answer:
-    return await answer
 
 
 def _storage_error(error: StorageFull | StorageReadOnly | StorageFailing, admin_contact: str) -> MatrixError:

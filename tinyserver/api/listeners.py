@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from uvicorn.config import Config as UvicornConfig
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tinyserver.api.calls import AsgiApp
@@ -30,6 +30,7 @@ UNIX = "unix:"
 _HEAD_SECONDS = 30.0  # for the head of a request to arrive
 _HEAD_BYTES = 64 * 1024
 _IDLE_SECONDS = 75  # how long a connection may wait for its next request
+_JOINED_BYTES = 64 * 1024  # a body of up to so many bytes is copied behind its head
 _BACKLOG = 256
 
 
@@ -199,6 +200,12 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._end_head()
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, _OneWrite(cycle).send)
+
+        super()._start_asgi_task(cycle, answer)
+
     def _start_deadline(self) -> None:
         self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
 
@@ -207,6 +214,59 @@ class _GuardedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class _OneWrite:
+    """Sends the head of an answer together with its body: uvicorn would hand them to the kernel one by one, and a write
+    to a socket costs as much as all the rest of answering a small request.
+
+    :param cycle: uvicorn's request and answer; asked to write both, with this object in place of its transport.
+    """
+
+    __slots__ = ("_closing", "_cycle", "_head", "_written")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._head: Any = None
+        self._written: list[bytes] = []
+        self._closing = False
+
+    async def send(self, message: Any) -> None:
+        """An ASGI message of the application."""
+        cycle = self._cycle
+        if self._head is None and message["type"] == "http.response.start":
+            self._head = message
+            return
+        head, self._head = self._head, ()
+        if not head:
+            await cycle.send(message)
+            return
+        if message.get("more_body") or len(message.get("body", b"")) > _JOINED_BYTES:
+            await cycle.send(head)
+            await cycle.send(message)
+            return
+        transport, cycle.transport = cycle.transport, self  # type: ignore[assignment]
+        try:
+            await cycle.send(head)
+            await cycle.send(message)
+        finally:
+            cycle.transport = transport
+        if self._written:
+            transport.write(b"".join(self._written))
+        if self._closing:
+            transport.close()
+
+    def write(self, data: bytes) -> None:
+        """What the cycle writes."""
+        self._written.append(data)
+
+    def close(self) -> None:
+        """The cycle closes the connection: after what was written."""
+        self._closing = True
+
+    def is_closing(self) -> bool:
+        """Whether the cycle has closed the connection."""
+        return self._closing
 
 
 @contextlib.contextmanager
