@@ -36,11 +36,14 @@ Result = TypeVar("Result")
 
 PAGE_SIZE = 1024
 """Bytes; fixed when a database is made. A message touches half a dozen pages, each of which is written whole to the
-write-ahead log: small pages halve what a card has to write (`docs/benchmarks.md`)."""
+write-ahead log: small pages halve what a card has to write (`docs/benchmarks.md`). For the same reason there is no
+auto_vacuum: it would note every new page in one more page, and what is deleted is filled again anyway."""
 CHECKPOINT_COMMITS = 1000
 """The write-ahead log is folded into the database after this many commits ..."""
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 """... or when its file has grown by so much."""
+CHECKPOINT_LOOK_CHANGES = 300
+"""After how many changed rows its size is looked at."""
 POSITIONS_PER_RESERVATION = 100_000
 """How far ahead the position counter is reserved on disk, so that a commit need not store it."""
 MAX_STEPS_PER_COMMIT = 200
@@ -112,6 +115,7 @@ class Database:
         self._checkpointing = threading.Event()
         self._wal = Path(f"{path}-wal")
         self._wal_size = 0
+        self._changes_seen = 0
         self._commits = 0
         self._thread: threading.Thread | None = None
         self._trouble: type[StorageError] | None = None
@@ -354,6 +358,10 @@ class Database:
         nothing.
         """
         self._commits += 1
+        changed = self._writer.total_changes
+        if self._commits < CHECKPOINT_COMMITS and changed - self._changes_seen < CHECKPOINT_LOOK_CHANGES:
+            return
+        self._changes_seen = changed
         try:
             size = self._wal.stat().st_size
         except OSError:
@@ -387,7 +395,6 @@ def _connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
     if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
         # Only once: saying it again would write a page, and wait for the writer.
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
