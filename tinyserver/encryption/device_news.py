@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import orjson
 
 from tinyserver.bell import Bell
@@ -92,7 +93,9 @@ class DeviceNewsReader:
             return keys
         delivered = 0 if since is None else _delivered(since)
         messages, messages_until = self.messages(tx, user, device, delivered, until)
-        return replace(keys, to_device=messages, is_news=keys.is_news or bool(messages), messages_until=messages_until)
+        return msgspec.structs.replace(
+            keys, to_device=messages, is_news=keys.is_news or bool(messages), messages_until=messages_until
+        )
 
     def keys_and_lists(
         self,

@@ -13,7 +13,8 @@ spec: client-server-api#syncing, client-server-api#pagination
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from tinyserver.protocol.errors import InvalidParam
 
@@ -21,8 +22,7 @@ _SYNC = re.compile(r"s(\d{1,18})(?:_(\d{1,18})\.([A-Za-z0-9]{1,16}))?(?:-(\d{1,1
 _PAGINATION = re.compile(r"t(-?\d{1,18})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, gc=False):
     """A point of the one order: after everything with this position (or place) or a lower one.
 
     `moment` and `tag` are those of a sync token, for what is not stored; a pagination token has none.

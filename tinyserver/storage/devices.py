@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """When (ms since 1970), from where and with what a device was last used."""
 
     ts: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
@@ -19,8 +20,7 @@ class Membership(IntEnum):
     JOIN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipRow:
+class MembershipRow(msgspec.Struct, frozen=True, gc=False):
     """One user's membership of one room; `event` is the nid of the member event, `position` when it became so."""
 
     room: int

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tinyserver.protocol.room_versions import RoomVersion, get_room_version
 from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 
-@dataclass(frozen=True, slots=True)
-class RoomRow:
+class RoomRow(msgspec.Struct, frozen=True):
     """A room as it stands: `state` is the root of its current state, `extremities` the nids of its forward
     extremities, `last_event` the place of its newest event, `joined`/`invited` the number of such members. Of a room
     that `is_partial` not all members are known yet (see `tinyserver.rooms.partial_state`)."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import Any
+
+import msgspec
 
 from tinyserver.storage.caches import Caches
 
@@ -40,8 +41,7 @@ class Topic(IntEnum):
     """A server is owed messages to devices of its users (nid: the server)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One stored change: its position in the one order, and whom it concerns."""
 
     position: int

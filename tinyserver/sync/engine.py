@@ -10,8 +10,9 @@ spec: client-server-api#syncing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+import msgspec
 
 from tinyserver.accounts.ignored_users import IGNORED_USER_LIST, ignored_user_ids
 from tinyserver.bell import Bell
@@ -30,6 +31,7 @@ from tinyserver.sync.rooms import RoomReader
 from tinyserver.sync.sent_members import NOTHING_KNOWN, DeviceMembers
 from tinyserver.sync.sources import Sources
 from tinyserver.sync.stripped import stripped_room
+from tinyserver.sync.unread import SharedUnread
 from tinyserver.sync.updates import SyncUpdate
 from tinyserver.sync.waiting import Follower, Followers
 from tinyserver.sync.windows import SharedWindows
@@ -43,8 +45,7 @@ _ROOM_ID_BYTES = 500_000
 _STATES_OF = {"join": Membership.JOIN, "invite": Membership.INVITE, "knock": Membership.KNOCK, "ban": Membership.BAN}
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What has to be looked at for one request.
 
     `since` is None for a first sync, and so is `device_since`, the same point with what it says of the device; `until`
@@ -101,6 +102,7 @@ class SyncEngine:
         self._sources = sources
         self._followers = followers
         self._windows = SharedWindows(bell)
+        self._unread = SharedUnread(bell, sources.unread)
         self._room_ids: BoundedCache[int, str] = BoundedCache(_ROOM_ID_BYTES, lambda room_id: len(room_id) + 150)
 
     # -- what has to be looked at ----------------------------------------------------------------
@@ -233,8 +235,8 @@ class SyncEngine:
         on_loop: bool,
     ) -> RoomReader:
         """What reads rooms for a request, up to a position, within a transaction."""
-        windows = self._windows if on_loop else None
-        return RoomReader(tx, request, until, self._sources, ignored, typing, known, windows, self._room_ids)
+        windows, unread = (self._windows, self._unread) if on_loop else (None, self._sources.unread)
+        return RoomReader(tx, request, until, self._sources, ignored, typing, known, windows, unread, self._room_ids)
 
     def _read_personal(self, tx: ReadTransaction, plan: Plan, update: SyncUpdate) -> dict[str, list[AccountDataRow]]:
         """Account data and news for the device; the answer is the account data of rooms, by room ID."""
@@ -244,7 +246,7 @@ class SyncEngine:
             tx, reader.user, reader.device, plan.device_since, until, plan.joined, plan.changed
         )
         if update.devices.messages_until is not None:
-            update.next = replace(plan.until, messages=update.devices.messages_until)
+            update.next = msgspec.structs.replace(plan.until, messages=update.devices.messages_until)
         by_room: dict[str, list[AccountDataRow]] = {}
         if not plan.personal:
             return by_room

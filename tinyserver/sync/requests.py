@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from tinyserver.protocol.filters import EventMatcher, Filter, Projection, RoomFilter
 from tinyserver.rooms.tokens import Point
@@ -67,8 +67,7 @@ class FilterSet:
 NO_FILTER = FilterSet(Filter())
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """Whose sync it is: the user and the device (None for what has none)."""
 
     user_id: str
@@ -76,8 +75,7 @@ class Reader:
     device: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(msgspec.Struct, frozen=True):
     """One call of sync.
 
     `since` is None for the first one; `timeout` is in seconds; `state_after` says which state of a room is wanted: that

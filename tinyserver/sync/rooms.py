@@ -15,7 +15,7 @@ from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.room_states import member_events, state_changes, whole_state
 from tinyserver.sync.sent_members import DeviceMembers
-from tinyserver.sync.sources import Sources, UnreadByThread
+from tinyserver.sync.sources import Sources, UnreadByThread, UnreadSource
 from tinyserver.sync.summary import Summary, concerns_summary, summarise
 from tinyserver.sync.updates import RoomUpdate
 from tinyserver.sync.windows import SharedWindows, Wanted, Window, open_window, window_of
@@ -30,7 +30,7 @@ class RoomReader:
 
     `until` is the position up to which the answer goes; `typing` the rooms where typing is news; `known` the members
     that the device knows; `shared` the windows that may be shared with other readers (on the event loop only);
-    `members_shown` collects the members that the answer shows; `completed` are rooms of which all members have become
+    `unread` counts; `members_shown` collects the members that the answer shows; `completed` are rooms of which all members have become
     known since the last answer.
     """
 
@@ -42,6 +42,7 @@ class RoomReader:
     typing: Mapping[int, Sequence[str]]
     known: DeviceMembers
     shared: SharedWindows | None
+    unread: UnreadSource
     room_ids: BoundedCache[int, str]
     members_shown: dict[int, set[int]] = field(default_factory=dict)
     completed: Set[int] = frozenset()
@@ -331,6 +332,4 @@ class RoomReader:
         return None if row is None else row.nid
 
     def _unread(self, room: int) -> UnreadByThread:
-        return self.sources.unread.counts(
-            self.tx, self.request.reader.user, room, threads=self.request.filters.counts_threads
-        )
+        return self.unread.counts(self.tx, self.request.reader.user, room, threads=self.request.filters.counts_threads)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from tinyserver.rooms.tokens import Point
 from tinyserver.storage.transaction import ReadTransaction
@@ -88,15 +90,14 @@ class PushRuleSource(Protocol):
         """The content of `m.push_rules` if it changed after `since` (from 0: always), else None."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceNews:
+class DeviceNews(msgspec.Struct, frozen=True):
     """What end-to-end encryption has for one device: `to_device` are whole events in JSON; `changed` and `left` the
     users of `device_lists`; the key counts are those of the device now."""
 
     to_device: Sequence[bytes] = ()
     changed: Sequence[str] = ()
     left: Sequence[str] = ()
-    one_time_keys: Mapping[str, int] = field(default_factory=lambda: {"signed_curve25519": 0})
+    one_time_keys: Mapping[str, int] = msgspec.field(default_factory=lambda: {"signed_curve25519": 0})
     unused_fallback_keys: Sequence[str] = ()
     is_news: bool = False
     """Whether a waiting client should be answered because of it."""

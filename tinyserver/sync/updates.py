@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tinyserver.rooms.tokens import Point
 from tinyserver.rooms.visibility import Sight
@@ -15,8 +17,7 @@ from tinyserver.sync.summary import Summary
 from tinyserver.sync.windows import Window
 
 
-@dataclass(slots=True)
-class RoomUpdate:
+class RoomUpdate(msgspec.Struct):
     """What is new in one room for one reader.
 
     `sight` is None where the reader was joined at every event of the window, so that they see the same as everybody
@@ -61,20 +62,19 @@ class StrippedRoom:
     state: Sequence[Mapping[str, Any]]
 
 
-@dataclass(slots=True)
-class SyncUpdate:
+class SyncUpdate(msgspec.Struct):
     """What is new for a device since its last sync, up to the point `next`."""
 
     next: Point
-    joined: list[RoomUpdate] = field(default_factory=list)
-    left: list[RoomUpdate] = field(default_factory=list)
-    invited: list[StrippedRoom] = field(default_factory=list)
-    knocked: list[StrippedRoom] = field(default_factory=list)
+    joined: list[RoomUpdate] = msgspec.field(default_factory=list)
+    left: list[RoomUpdate] = msgspec.field(default_factory=list)
+    invited: list[StrippedRoom] = msgspec.field(default_factory=list)
+    knocked: list[StrippedRoom] = msgspec.field(default_factory=list)
     account_data: Sequence[AccountDataRow] = ()
     push_rules: Mapping[str, Any] | None = None
     presence: Sequence[Mapping[str, Any]] = ()
     devices: DeviceNews = NO_DEVICE_NEWS
-    members_shown: dict[int, set[int]] = field(default_factory=dict)
+    members_shown: dict[int, set[int]] = msgspec.field(default_factory=dict)
     """The users whose member events are in it, by room (with lazy loading)."""
 
     @property

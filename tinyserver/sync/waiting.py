@@ -128,6 +128,8 @@ class Followers:
             if topic is Topic.TIMELINE or topic is Topic.RECEIPT or topic is Topic.STATE:
                 self._wake_room(change.nid)
                 continue
+            if topic is not Topic.USER and topic is not Topic.MEMBERSHIP and topic is not Topic.DEVICE_LIST:
+                continue  # what is owed to other servers
             follower = self._users.get(change.nid)
             if topic is Topic.DEVICE_LIST:
                 self._wake_acquaintances(follower)
