@@ -238,14 +238,17 @@ async def test_first_account_administers(make_server: Any, connect: Any) -> None
 
     body = {"username": "mother", "password": "x" * 9}
     asked = await client.request("POST", "/register", body, expect=401)
-    assert asked["flows"] == [{"stages": ["m.login.registration_token"]}]
+    assert asked["flows"] == [{"stages": ["m.login.registration_token", "m.login.dummy"]}]
     await client.request("POST", "/register", {**body, "auth": DUMMY}, expect=401, errcode="M_UNRECOGNIZED")
     stage = {"type": "m.login.registration_token", "session": asked["session"]}
     wrong = {**body, "auth": {**stage, "token": "wrong"}}
     await client.request("POST", "/register", wrong, expect=401, errcode="M_UNAUTHORIZED")
     wrong = {**body, "auth": {**stage, "token": 7}}
     await client.request("POST", "/register", wrong, expect=401, errcode="M_MISSING_PARAM")
-    client._become(await client.request("POST", "/register", {**body, "auth": {**stage, "token": token}}), "x" * 9)
+    asked = await client.request("POST", "/register", {**body, "auth": {**stage, "token": token}}, expect=401)
+    assert asked["completed"] == ["m.login.registration_token"]
+    last = {**body, "auth": {**DUMMY, "session": asked["session"]}}
+    client._become(await client.request("POST", "/register", last), "x" * 9)
 
     # One use: and it is an administrator who sees others' sessions.
     assert await client.request("GET", validity, params={"token": token}) == {"valid": False}
@@ -262,7 +265,10 @@ async def test_first_token_ends_with_any_first_account(make_server: Any, connect
     token = re.search(r"one account:\s+(\S+)", server.log.text())[1]
     client = connect(server)
     asked = await client.request("POST", "/register", {}, expect=401)
-    assert asked["flows"] == [{"stages": ["m.login.dummy"]}, {"stages": ["m.login.registration_token"]}]
+    assert asked["flows"] == [
+        {"stages": ["m.login.dummy"]},
+        {"stages": ["m.login.registration_token", "m.login.dummy"]},
+    ]
     await client.register("by-secret")
     body = {"username": "late", "password": "x" * 9, "auth": {"type": "m.login.registration_token", "token": token}}
     await connect(server).request("POST", "/register", body, expect=401)

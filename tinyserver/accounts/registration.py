@@ -117,7 +117,7 @@ class Registration:
             auth,
             operation="register",
             parameters=asked if any(asked) else None,
-            flows=self._flows(),
+            flows=self._flows(auth),
             stages=self._stages,
         )
         assert request.password is not None  # given with auth, and without that nobody comes here
@@ -211,11 +211,15 @@ class Registration:
         if self._mode == "closed":
             raise Forbidden("Registration is closed on this server. Ask its administrator for an account.")
 
-    def _flows(self) -> list[Flow]:
+    def _flows(self, auth: Mapping[str, Any] | None) -> list[Flow]:
+        # The dummy stage behind the token asks nothing, but clients take it for granted (`register_with_token` of
+        # matrix-nio reads the answer to the token as a challenge). Who sends the token at once needs no session.
+        at_once = auth is not None and auth.get("type") == TOKEN and auth.get("session") is None
+        by_token: Flow = (TOKEN,) if at_once else (TOKEN, DUMMY)
         if self._mode == "token":
-            return [(TOKEN,)]
+            return [by_token]
         # Where anybody can register, a token still makes a difference for the first account: it becomes the admin's.
-        return [(DUMMY,)] if self._db.glance(accounts.any_registered) else [(DUMMY,), (TOKEN,)]
+        return [(DUMMY,)] if self._db.glance(accounts.any_registered) else [(DUMMY,), by_token]
 
     def _check_free(self, tx: ReadTransaction, localpart: str) -> str:
         user_id = f"@{localpart}:{self._server_name}"
