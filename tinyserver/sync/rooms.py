@@ -30,8 +30,8 @@ class RoomReader:
 
     `until` is the position up to which the answer goes; `typing` the rooms where typing is news; `known` the members
     that the device knows; `shared` the windows that may be shared with other readers (on the event loop only);
-    `unread` counts; `members_shown` collects the members that the answer shows; `completed` are rooms of which all members have become
-    known since the last answer.
+    `unread` counts; `members_shown` collects the members that the answer shows; `completed` are rooms of which
+    all members have become known since the last answer.
     """
 
     tx: ReadTransaction
