@@ -211,7 +211,10 @@ export class Device {
             ...options,
         });
         await this.isIn(room);
-        for (const each of others) await each.join(room);
+        for (const each of others) {
+            await until("the invitation", () => each.client.getRoom(room)?.getMyMembership() === "invite");
+            await each.join(room);
+        }
         for (const each of others) await this.member(room, each, "join");
         return room;
     }
