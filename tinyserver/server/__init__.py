@@ -45,14 +45,12 @@ from tinyserver.api.client.key_backup import KeyBackupApi
 from tinyserver.api.client.keys import KeysApi
 from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
-from tinyserver.api.client.media import MediaApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
 from tinyserver.api.client.moments import MomentsApi
 from tinyserver.api.client.notifications import NotificationsApi
 from tinyserver.api.client.openid import OpenIdApi, UserInfoApi
 from tinyserver.api.client.presence import PresenceApi
-from tinyserver.api.client.previews import PreviewsApi
 from tinyserver.api.client.profile import ProfileApi
 from tinyserver.api.client.public_rooms import PublicRoomsApi
 from tinyserver.api.client.push_rules import PushRulesApi
@@ -77,7 +75,6 @@ from tinyserver.api.federation.events import EventsApi as ServedEventsApi
 from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.joins import JoinsApi
 from tinyserver.api.federation.keys import KeysApi as ServerKeysApi
-from tinyserver.api.federation.media import ServedMediaApi
 from tinyserver.api.federation.queries import QueriesApi
 from tinyserver.api.federation.spaces import SpacesApi
 from tinyserver.api.federation.transactions import TransactionsApi
@@ -90,7 +87,6 @@ from tinyserver.api.routing import Router, Surface
 from tinyserver.api.well_known import WellKnownApi
 from tinyserver.bell import Bell
 from tinyserver.clock import Clock
-from tinyserver.composition.oauth import add_oauth
 from tinyserver.config import Config, Listener
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
 from tinyserver.directory.aliases import Aliases
@@ -142,13 +138,6 @@ from tinyserver.federation.serving.templates import Templates
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.federation.well_known import WellKnown
-from tinyserver.media.blobs import DirectoryBlobs
-from tinyserver.media.housekeeping import Housekeeping, Room
-from tinyserver.media.previews import Previews
-from tinyserver.media.remote import RemoteMedia
-from tinyserver.media.repository import MediaRepository
-from tinyserver.media.thumbnails import Thumbnails
-from tinyserver.media.workshop import Workshop
 from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.dns import Resolver
 from tinyserver.outgoing.http import HttpClient
@@ -178,6 +167,8 @@ from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import MessageSearch
+from tinyserver.server.media import MediaParts
+from tinyserver.server.oauth import add_oauth
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import newest_seen
 from tinyserver.storage.events import newest_timestamp
@@ -507,45 +498,13 @@ class Server:
         self.router.add(PushRulesApi(self.push_rules))
 
     def _build_media(self, config: Config) -> None:
-        """Files that people send, and copies of those of other servers."""
-        settings = config.media
-        self.blobs = DirectoryBlobs(self.data.media)
-        repository = MediaRepository(
-            self.db,
-            self.blobs,
-            self.clock,
-            server_name=config.server_name,
-            max_upload=settings.max_upload,
-            quota=settings.quota,
-        )
-        self.media_room = Housekeeping(
-            self.db,
-            repository,
-            self.clock,
-            Room(
-                settings.remote_cache.size,
-                settings.remote_cache.share,
-                copies_age_ms=int(settings.remote_lifetime * 1000),
-                uploads_age_ms=int(settings.local_lifetime * 1000),
-            ),
-        )
-        self.workshop = Workshop(settings.max_image_pixels)
-        thumbnails = Thumbnails(self.db, repository, self.workshop, self.clock)
-        self.remote_media = RemoteMedia(repository, self.federation_client, self.http, settings.max_remote)
+        """Files that people send."""
         strict = AddressPolicy(allow_private=config.url_previews.allow_private_addresses)
-        self.previews = Previews(
-            HttpClient(self.resolver, strict, self.tls),
-            repository,
-            self.workshop,
-            enabled=config.url_previews.enabled,
-            blocked=config.url_previews.blocked_domains,
-            monotonic=time.monotonic,
+        previews_http = HttpClient(self.resolver, strict, self.tls)
+        self.media = MediaParts(
+            config, self.data, self.db, self.clock, self.federation_client, self.http, previews_http
         )
-        self.router.add(PreviewsApi(self.previews))
-        self.router.add(MediaApi(repository, thumbnails, unauthenticated=settings.unauthenticated))
-        if config.federation.enabled:
-            repository.elsewhere = self.remote_media
-            self.router.add(ServedMediaApi(repository, thumbnails, config.server_name))
+        self.media.serve(self.router)
 
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
@@ -569,7 +528,7 @@ class Server:
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
-        await self.blobs.clear_incoming()
+        await self.media.start()
         self.partial_rooms.load()
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
@@ -602,11 +561,7 @@ class Server:
         self.typing.close()
         self.presence.close()
         self.hasher.close()
-        await self.remote_media.close()
-        await self.media_room.close()
-        await self.previews.close()
-        await self.workshop.close()
-        self.blobs.close()
+        await self.media.stop()
         await self.last_seen.close()
         await self.key_ring.close()
         await self.well_known.close()
