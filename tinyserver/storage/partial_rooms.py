@@ -89,6 +89,16 @@ def completed_between(tx: ReadTransaction, since: int, until: int) -> list[int]:
     ]
 
 
+def became_whole(tx: ReadTransaction, room: int, since: int, until: int) -> bool:
+    """Whether a room became whole at a position in (since, until]."""
+    return bool(
+        tx.value(
+            "SELECT EXISTS (SELECT 1 FROM partial_rooms WHERE room = ? AND whole_at > ? AND whole_at <= ?)",
+            (room, since, until),
+        )
+    )
+
+
 def set_told(tx: WriteTransaction, room: int, root: int) -> None:
     """So much of the state before the join has been put together."""
     tx.execute("UPDATE partial_rooms SET told = ? WHERE room = ?", (root, room))

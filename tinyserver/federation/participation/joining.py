@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,17 +21,19 @@ from tinyserver.protocol import canonical_json
 from tinyserver.protocol.auth_rules import AuthError
 from tinyserver.protocol.errors import Forbidden
 from tinyserver.protocol.events import Event
-from tinyserver.protocol.identifiers import domain_of, is_valid_server_name
+from tinyserver.protocol.identifiers import domain_of, is_valid_server_name, is_valid_user_id
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.rooms.out_of_band import is_resident
-from tinyserver.rooms.partial_state import PartialRooms
+from tinyserver.rooms.partial_state import MembersToCome, PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome
 from tinyserver.rooms.predecessors import carry_settings
-from tinyserver.storage import rooms, state_trie
+from tinyserver.storage import events, names, rooms, state_trie
 from tinyserver.storage.database import Database
-from tinyserver.storage.transaction import WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 _VALUES = ("event", "members_omitted", "servers_in_room")
+TAKEN_AT_ONCE = 1000
+"""Events of a state that become that of a room in one step."""
 SEND_TIMEOUT = 600.0
 """Seconds for the answer with the whole state of a room, however large, to have come and be checked."""
 
@@ -111,6 +114,9 @@ class RemoteJoin:
                     raise Forbidden(received.reason or "The rules of the room do not allow this.")
                 return
             nids = [collector.nids[event_id] for event_id in found.state if event_id in collector.nids]
+            if servers is None and len(nids) > TAKEN_AT_ONCE:
+                await self._come_in_by_parts(join, nids, server)
+                return
             room = await self._db.write(lambda tx: self._come_in(tx, join, nids, server, servers))
             if servers is not None:
                 self._member_lists.fetch(room)
@@ -122,6 +128,16 @@ class RemoteJoin:
         except BaseException:
             await collector.discard()
             raise
+
+    async def _come_in_by_parts(self, join: Event, state: Sequence[int], server: str) -> None:
+        """Come into a room with so large a state that to take it in one step would keep the writer from others: as into
+        one whose members are left out, only that they are here already. Gives back when all are taken in, or when that
+        takes too long for somebody to wait."""
+        others, servers = await self._db.read(lambda tx: _without_members(tx, join.room_id, state))
+        room = await self._db.write(lambda tx: self._come_in(tx, join, others, server, [server, *servers]))
+        self._member_lists.fetch(room, state)
+        with suppress(MembersToCome):
+            await self._partial.whole(join.room_id)
 
     async def _accepted(self, join: Event, signed: bytes | None) -> Event:
         """The join with the signature of the server that vouches for its user, where it needs one."""
@@ -164,6 +180,20 @@ class RemoteJoin:
         return room.nid
 
 
+def _without_members(tx: ReadTransaction, room_id: str, state: Sequence[int]) -> tuple[list[int], list[str]]:
+    """Those of the events of a state that are about no member; and the servers of the members."""
+    room = rooms.find(tx, room_id)
+    assert room is not None
+    member_type = names.find(tx, "m.room.member")
+    others, servers = [], dict[str, None]()
+    for (kind, key), nid in events.state_entries(tx, room.nid, state):
+        if kind != member_type:
+            others.append(nid)
+        elif is_valid_user_id(user := names.text(tx, key)):
+            servers[domain_of(user)] = None
+    return others, list(servers)
+
+
 def _servers_in_room(server: str, answer: Answer) -> list[str] | None:
     """The servers in the room where its members were left out, else None."""
     if answer.values.get("members_omitted") != b"true":
@@ -172,5 +202,5 @@ def _servers_in_room(server: str, answer: Answer) -> list[str] | None:
         told = canonical_json.loads(answer.values.get("servers_in_room", b"[]"))
     except canonical_json.JsonSyntaxError:
         told = []
-    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
-    return list(dict.fromkeys([server, *filter(is_valid_server_name, names)]))
+    given = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    return list(dict.fromkeys([server, *filter(is_valid_server_name, given)]))

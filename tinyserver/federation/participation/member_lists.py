@@ -58,12 +58,16 @@ class MemberLists:
         for room in self._partial.now:
             self.fetch(room)
 
-    def fetch(self, room: int) -> None:
-        """Begin with a room (nid) that has become partial."""
+    def fetch(self, room: int, told: Sequence[int] | None = None) -> None:
+        """Begin with a room (nid) that has become partial.
+
+        Args:
+            told: nids of the events of its state before the join, if they are here already.
+        """
         old = self._tasks.pop(room, None)
         if old is not None:  # of an earlier join
             old.cancel()
-        task = self._tasks[room] = asyncio.ensure_future(self._fetch(room))
+        task = self._tasks[room] = asyncio.ensure_future(self._fetch(room, told))
         task.add_done_callback(partial(self._ended, room))
 
     async def close(self) -> None:
@@ -77,7 +81,7 @@ class MemberLists:
         if self._tasks.get(room) is task:
             del self._tasks[room]
 
-    async def _fetch(self, room: int) -> None:
+    async def _fetch(self, room: int, told: Sequence[int] | None) -> None:
         pause = FIRST_PAUSE
         while (missing := self._partial.get(room)) is not None:
             if not self._db.glance(lambda tx: memberships.any_local_member(tx, room)):
@@ -85,7 +89,7 @@ class MemberLists:
                 return
             try:
                 async with self._turns:
-                    if await self._complete(missing):
+                    if await self._complete(missing, told):
                         return
             except StorageError as error:
                 log.warning("the members of room number %d cannot be stored: %s", room, error)
@@ -94,11 +98,14 @@ class MemberLists:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _complete(self, missing: PartialRoom) -> bool:
+    async def _complete(self, missing: PartialRoom, told: Sequence[int] | None) -> bool:
         """Whether the room is whole, or left."""
         room, join = self._db.glance(lambda tx: (rooms.get(tx, missing.room), events.get(tx, missing.join).event_id))
         servers = await self._db.read(lambda tx: _servers(tx, missing))
-        state = await self._state_before(servers, room, join)
+        if told is None:
+            state = await self._state_before(servers, room, join)
+        else:
+            state = await self._db.read(partial(_entries, room=room.nid, nids=told))
         if state is None:
             return False
         await self._put_together(room.nid, state)

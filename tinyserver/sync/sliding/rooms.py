@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyserver.rooms.visibility import Sight
-from tinyserver.storage import events, names, receipts, room_state, rooms, state_trie
+from tinyserver.storage import events, names, partial_rooms, receipts, room_state, rooms, state_trie
 from tinyserver.storage.membership_changes import member_event_at
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
@@ -132,6 +132,11 @@ class SlidingRooms:
                 if task.config.matches(names.text(tx, event_type), names.text(tx, key))
             ]
         state = self._changed_state(task, changes or {})
+        is_complete = task.may_have_changed and partial_rooms.became_whole(tx, number, task.since, self._reader.until)
+        if is_complete:  # nobody came, but only now all members are known
+            root = rooms.state_at(tx, number, self._reader.until)
+            state.update(wanted_state(tx, root, task.config))
+            self._describe(room, rooms.get(tx, number), root)
         if task.wants_more:
             root = rooms.state_at(tx, number, self._reader.until)
             state.update(wanted_state(tx, root, task.config, task.sent.config))
@@ -148,7 +153,8 @@ class SlidingRooms:
             room.unread = self._unread(task)
         if task.direct_may_have_changed:
             room.is_direct = room.room_id in self._direct
-        if not (changes or room.window or state or room.removed or has_read or task.direct_may_have_changed):
+        news = changes or room.window or state or room.removed or is_complete
+        if not (news or has_read or task.direct_may_have_changed):
             return None
         room.bump_stamp = self._bump_stamp(task)
         return room
