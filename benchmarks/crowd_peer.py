@@ -81,6 +81,7 @@ class CrowdPeer:
         gate: what asks for the whole state waits for it; set unless the test clears it.
         cut_after: the answer with the whole state breaks off after so many events; None: it does not.
         asked: what was asked for so far: `send_join`, `state` and so on.
+        leaves_out: by server, a type of state that is missing in the states that it tells.
         dead: the servers that answer nothing sensible any more.
         received: the PDUs that were sent to it.
     """
@@ -92,6 +93,7 @@ class CrowdPeer:
         self.gate.set()
         self.cut_after: int | None = None
         self.dead: set[str] = set()
+        self.leaves_out: dict[str, str] = {}
         self.asked: list[str] = []
         self.received: list[dict[str, Any]] = []
         self._before: dict[str, dict[Key, str]] = {}
@@ -177,11 +179,11 @@ class CrowdPeer:
             case [_, "send_join", _, _]:
                 return self._joined(json.loads(seen.body), arguments.get("omit_members") == ["true"])
             case [_, "state_ids", _]:
-                state = self._state_before(arguments["event_id"][0])
+                state = self._state_before(arguments["event_id"][0], host)
                 return json_reply({"pdu_ids": state, "auth_chain_ids": sorted(self._chain(state))})
             case [_, "state", _]:
                 await self.gate.wait()
-                state = self._state_before(arguments["event_id"][0])
+                state = self._state_before(arguments["event_id"][0], host)
                 return self._whole(state)
             case [_, "event_auth", _, event_id]:
                 return Reply(body=_object(auth_chain=self._texts(self._chain([event_id]))))
@@ -232,9 +234,9 @@ class CrowdPeer:
         kept = _object(pdus=self._texts(state[: self.cut_after]))
         return Reply(raw=head + kept[:-2])
 
-    def _state_before(self, event_id: str) -> list[str]:
+    def _state_before(self, event_id: str, host: str) -> list[str]:
         if event_id in self._before:
-            return list(self._before[event_id].values())
+            return [other for key, other in self._before[event_id].items() if key[0] != self.leaves_out.get(host)]
         state: dict[Key, str] = {}
         for other, pdu in self.room.events.items():
             if other == event_id:

@@ -114,7 +114,8 @@ async def test_the_room_is_used_before_its_members_are_known(joining: Joining) -
     kinds = {event["type"] for event in shown["state"]["events"]}
     assert {"m.room.create", "m.room.power_levels", "m.room.name"} <= kinds
     assert shown["summary"]["m.joined_member_count"] > SERVERS
-    assert joined(await joiner.sync(), room) == {}  # who wants all members has to wait
+    impatient = await joiner.sync()
+    assert joined(impatient, room) == {}  # who wants all members has to wait
 
     ours = await joiner.send(room, "hello")
     assert (await joining.has_heard(ours))["sender"] == joiner.user_id
@@ -129,8 +130,12 @@ async def test_the_room_is_used_before_its_members_are_known(joining: Joining) -
     assert not waiting.done()
     peer.gate.set()
     assert await waiting == {*peer.joined()}
-    whole = joined(await second.sync(), room)
-    assert len([event for event in whole["state"]["events"] if event["type"] == "m.room.member"]) >= MEMBERS - 1
+    for token in (None, impatient["next_batch"]):
+        whole = joined(await second.sync(token), room)
+        events = [*whole["state"]["events"], *whole["timeline"]["events"]]
+        members = {event["state_key"] for event in events if event["type"] == "m.room.member"}
+        assert members == {*peer.joined(), BANNED}
+        assert {"hello", "welcome"} == set(bodies(whole["timeline"]["events"]))
     news = await joiner.sync_until(lambda answer: joined(answer, room).get("summary"), filter=LAZY)
     assert news["m.joined_member_count"] == MEMBERS
     assert (await joining.ask("s3.test", f"state_ids/{quote(room)}?event_id={quote(ours)}")).status_code == 200
@@ -181,6 +186,16 @@ async def test_another_server_tells_what_the_first_does_not(joining: Joining) ->
     await joining.kill_and_start()
     peer.gate.set()
     assert await joining.members(joiner) == {*peer.joined()}
+
+
+async def test_who_tells_another_state_is_not_believed(joining: Joining) -> None:
+    peer = joining.peer
+    joiner = await joining.join()
+    peer.leaves_out["s0.test"] = "m.room.name"
+    peer.gate.set()
+    assert await joining.members(joiner) == {*peer.joined()}
+    assert "s0.test tells another state" in joining.server.log.text()
+    assert (await joiner.get_state(joining.room, "m.room.name"))["name"] == "Everybody"
 
 
 async def test_events_are_judged_again(joining: Joining) -> None:

@@ -169,7 +169,9 @@ class RemoteJoin:
         room = rooms.find(tx, join.room_id)
         assert room is not None
         stored = self._pipeline.enter(tx, room.nid, join, state, is_partial=servers is not None)
-        if servers is not None:
+        if servers is None:
+            self._partial.give_up(tx, room.nid)  # of an earlier time here, of which more is known now
+        else:
             assert stored.state is not None
             assert stored.state_key_nid is not None
             own = (stored.type_nid, stored.state_key_nid)

@@ -15,7 +15,7 @@ from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.outgoing.errors import OutgoingError
 from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.partial_state import PartialRooms
-from tinyserver.storage import events, memberships, partial_rooms, rooms, server_stays, state_trie
+from tinyserver.storage import events, memberships, names, partial_rooms, rooms, server_stays, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.partial_rooms import PartialRoom
@@ -103,7 +103,7 @@ class MemberLists:
         room, join = self._db.glance(lambda tx: (rooms.get(tx, missing.room), events.get(tx, missing.join).event_id))
         servers = await self._db.read(lambda tx: _servers(tx, missing))
         if told is None:
-            state = await self._state_before(servers, room, join)
+            state = await self._state_before(servers, room, join, missing.base)
         else:
             state = await self._db.read(partial(_entries, room=room.nid, nids=told))
         if state is None:
@@ -132,23 +132,31 @@ class MemberLists:
         """Have the state before an event whose parents are not here. If nobody tells it, that before the join has to
         do."""
         event_id = self._db.glance(lambda tx: events.get(tx, nid).event_id)
-        state = await self._state_before(servers, room, event_id)
+        state = await self._state_before(servers, room, event_id, state_trie.EMPTY)
         if state is None:
             return
         changes = await self._db.read(lambda tx: _differences(tx, room.nid, state))
         await self._db.write(lambda tx: self._completion.set_told_before(tx, room.nid, nid, changes))
 
     async def _state_before(
-        self, servers: Sequence[str], room: RoomRow, event_id: str
+        self, servers: Sequence[str], room: RoomRow, event_id: str, base: int
     ) -> Sequence[tuple[Key, int]] | None:
-        """The state before an event, from the first server that tells it."""
+        """The state before an event, from the first server that tells it.
+
+        Args:
+            base: the root of what is known of it. A server that says something else is not believed.
+        """
         for server in servers:
             try:
                 nids = await self._states.before(server, room, event_id)
             except (OutgoingError, TimeoutError) as error:
                 log.info("%s does not tell the state of %s: %s", server, room.room_id, error)
                 continue
-            return await self._db.read(partial(_entries, room=room.nid, nids=nids))
+            state = await self._db.read(partial(_entries, room=room.nid, nids=nids))
+            if await self._db.read(partial(_contradicts, base=base, state=state)):
+                log.warning("%s tells another state of %s than the server that let us in", server, room.room_id)
+                continue
+            return state
         return None
 
 
@@ -165,6 +173,13 @@ def _entries(tx: ReadTransaction, room: int, nids: Sequence[int]) -> list[tuple[
     """The entries of a state in an order in which neighbours are near each other in the trie."""
     found = dict(events.state_entries(tx, room, nids))
     return sorted(found.items(), key=lambda entry: state_trie.order_of(entry[0]))
+
+
+def _contradicts(tx: ReadTransaction, base: int, state: Sequence[tuple[Key, int]]) -> bool:
+    """Whether a state lacks something other than members that is known to be part of it."""
+    member_type = names.find(tx, "m.room.member") or 0
+    known = dict(state_trie.items_except_type(tx, base, member_type))
+    return len(known) > sum(known.get(key) == nid for key, nid in state)
 
 
 def _differences(tx: ReadTransaction, room: int, state: Sequence[tuple[Key, int]]) -> dict[Key, int | None]:

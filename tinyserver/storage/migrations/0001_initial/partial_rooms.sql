@@ -1,4 +1,5 @@
--- Rooms that were joined without the list of their members, and from when on all of it was here.
+-- Rooms that were joined without the list of their members, and from when on all of it was here. The roots in these two
+-- tables are in use like those of events.
 CREATE TABLE partial_rooms (
     room     INTEGER PRIMARY KEY,        -- rooms.nid
     join_nid INTEGER NOT NULL,           -- events.nid of the join before which the state is not known whole
