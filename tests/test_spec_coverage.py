@@ -176,3 +176,11 @@ def test_what_nobody_knows_is_not_recognised(router: Router) -> None:
         with pytest.raises(Unrecognized) as caught:
             router.match("DELETE", path.encode())
         assert caught.value.status == status
+
+
+def test_the_page_about_the_specification_names_what_exists() -> None:
+    top = Path(__file__).parent.parent
+    page = (top / "docs" / "spec-coverage.md").read_text("utf-8")
+    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", page)
+    assert len(paths) > 50
+    assert [path for path in paths if not ((top / "tinyserver" / path).exists() or (top / path).exists())] == []
