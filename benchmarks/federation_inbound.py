@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import ssl
 import statistics
 import tempfile
@@ -67,6 +68,7 @@ class ScriptedPeer:
         context = ssl.create_default_context(cafile=str(authority.ca_file))
         self._http = httpx.AsyncClient(verify=context, timeout=WAIT, trust_env=False)
         self._transactions = 0
+        self.said: dict[str, Pdu] = {}
 
     @property
     def user_id(self) -> str:
@@ -79,7 +81,20 @@ class ScriptedPeer:
             return json_reply(make_key_document(self.name, [self.key], [], until))
         if "/send/" in seen.target:
             return json_reply({"pdus": {}})
+        if "/get_missing_events/" in seen.target:
+            return json_reply({"events": self._before(json.loads(seen.body))})
         return json_reply({"errcode": "M_UNRECOGNIZED", "error": "No"}, 404)
+
+    def _before(self, asked: Any) -> list[Pdu]:
+        found: list[Pdu] = []
+        earliest = set(asked["earliest_events"])
+        todo = list(asked["latest_events"])
+        while todo and len(found) < asked["limit"]:
+            parents = self.said[todo.pop()]["prev_events"]
+            new = [parent for parent in parents if parent in self.said and parent not in earliest]
+            found += [self.said[parent] for parent in new]
+            todo += new
+        return found[::-1]
 
     async def request(self, method: str, target: str, content: Any = None) -> Any:
         header = authorization(method, target, self.name, self._server.server_name, content, self.key)
@@ -119,6 +134,7 @@ class ScriptedPeer:
             }
         )
         room.depth += 1
+        self.said[room.last] = pdu
         return pdu
 
     async def send(self, pdus: list[Pdu]) -> None:

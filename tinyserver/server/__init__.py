@@ -116,6 +116,7 @@ from tinyserver.federation.key_store import KeyStore
 from tinyserver.federation.notary import Notary
 from tinyserver.federation.overview import FederationOverview
 from tinyserver.federation.participation.backfill import Backfill
+from tinyserver.federation.participation.comparison import RoomComparison
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_lists import MemberLists
@@ -301,6 +302,9 @@ class Server:
         self.acls = ServerAcls()
         withdrawals = Withdrawals(self.db, self.key_ring)
         self.inbox = Inbox(self.db, self.pipeline, self.clock)
+        self.comparison = RoomComparison(
+            self.db, self.federation_client, self.inbox, self.clock, config.server_name, time.monotonic
+        )
         self.transactions = InboundTransactions(self.db, self.inbox, self.acls, withdrawals)
         if config.federation.enabled:
             self.router.add(TransactionsApi(self.transactions))
@@ -535,7 +539,9 @@ class Server:
             self.sender.start()
             self.member_lists.start()
             self.inbox.start()
+            self.comparison.start()
             self.greetings.greet_all()
+            self.destinations.on_recovery.append(self.comparison.compare_all)
         if self.remote_devices is not None:
             self.remote_devices.start()
         self.search_indexing.start()
@@ -549,6 +555,7 @@ class Server:
         """Store what is to be stored and close everything; no request is running any more."""
         await self.search_indexing.close()
         await self.transactions.close()
+        await self.comparison.close()
         await self.inbox.close()
         if self.backfill is not None:
             await self.backfill.close()

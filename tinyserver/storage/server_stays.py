@@ -159,3 +159,15 @@ def everywhere(tx: ReadTransaction) -> list[int]:
             "WHERE room = s.room AND is_local = 1 AND membership = 4)"
         )
     ]
+
+
+def shared_rooms(tx: ReadTransaction, limit: int) -> list[int]:
+    """The rooms in which local users are together with those of other servers, that with the newest event first."""
+    rows = tx.execute(
+        "SELECT DISTINCT s.room FROM server_stays s INDEXED BY server_stays_now WHERE until IS NULL AND EXISTS "
+        "(SELECT 1 FROM memberships INDEXED BY memberships_local_in_room "
+        "WHERE room = s.room AND is_local = 1 AND membership = 4) "
+        "ORDER BY (SELECT max(place) FROM events WHERE events.room = s.room AND place IS NOT NULL) DESC LIMIT ?",
+        (limit,),
+    )
+    return [row[0] for row in rows]
