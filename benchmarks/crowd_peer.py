@@ -81,6 +81,7 @@ class CrowdPeer:
         gate: what asks for the whole state waits for it; set unless the test clears it.
         cut_after: the answer with the whole state breaks off after so many events; None: it does not.
         asked: what was asked for so far: `send_join`, `state` and so on.
+        forgetful: it does not tell what precedes an event.
         leaves_out: by server, a type of state that is missing in the states that it tells.
         dead: the servers that answer nothing sensible any more.
         received: the PDUs that were sent to it.
@@ -93,6 +94,7 @@ class CrowdPeer:
         self.gate.set()
         self.cut_after: int | None = None
         self.dead: set[str] = set()
+        self.forgetful = False
         self.leaves_out: dict[str, str] = {}
         self.asked: list[str] = []
         self.received: list[dict[str, Any]] = []
@@ -121,9 +123,10 @@ class CrowdPeer:
         content: Mapping[str, Any],
         state_key: str | None = None,
         cite: Mapping[Key, str] | None = None,
+        after: str | None = None,
     ) -> dict[str, Any]:
         """An event of a member at the end of the room, not yet sent anywhere; `cite` names auth events other than those
-        of the state."""
+        of the state, `after` an event that it follows instead of the newest."""
         room = self.room
         keys = auth_keys_for(room.version, kind, sender, state_key, content)
         cited = {key: room.state[key] for key in keys if key in room.state} | dict(cite or {})
@@ -135,7 +138,7 @@ class CrowdPeer:
             sender=sender,
             state_key=state_key,
             content=content,
-            prev_events=[] if room.tip is None else [room.tip],
+            prev_events=[after or room.tip or ""],
             auth_events=[cited[key] for key in sorted(cited)],
             depth=room.depth + 1,
             origin_server_ts=room.now,
@@ -257,7 +260,7 @@ class CrowdPeer:
     def _missing(self, wanted: Mapping[str, Any]) -> list[str]:
         known, todo = set(wanted["earliest_events"]), list(wanted["latest_events"])
         found: list[str] = []
-        while todo and len(found) < int(wanted["limit"]):
+        while todo and not self.forgetful and len(found) < int(wanted["limit"]):
             for parent in self.room.events.get(todo.pop(0), {}).get("prev_events", ()):
                 if parent not in known and parent in self.room.events:
                     known.add(parent)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from benchmarks.crowd_peer import CrowdPeer, crowded_room, on_the_network
@@ -85,8 +86,8 @@ class Joining:
 
 
 @pytest_asyncio.fixture
-async def joining(tmp_path: Path) -> AsyncIterator[Joining]:
-    room = crowded_room("11", MEMBERS, SERVERS)
+async def joining(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Joining]:
+    room = crowded_room(getattr(request, "param", "11"), MEMBERS, SERVERS)
     peer = CrowdPeer(room)
     peer.make(CREATOR, "m.room.member", {"membership": "ban"}, BANNED)
     peer.gate.clear()
@@ -216,6 +217,7 @@ async def test_events_are_judged_again(joining: Joining) -> None:
     assert heard["prev_events"] == [event_id_of(before, peer.room.version)]
 
 
+@pytest.mark.parametrize("joining", ["11", "12"], indirect=True)
 async def test_what_happens_meanwhile_is_true_afterwards(joining: Joining) -> None:
     peer, room = joining.peer, joining.room
     joiner = await joining.join()
@@ -241,6 +243,25 @@ async def test_what_happens_meanwhile_is_true_afterwards(joining: Joining) -> No
     assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == peer.room.state
     renamed = await joiner.get_state(room, "m.room.member", SPEAKER)
     assert renamed["displayname"] == "Renamed"
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+async def test_who_had_not_heard_of_the_join_yet_is_heard(joining: Joining, forgetful: bool) -> None:
+    """Events that follow what happened before the join: their ancestors are asked for, else the state before them."""
+    peer, room = joining.peer, joining.room
+    peer.forgetful = forgetful
+    before = list(peer.room.events)[-5]
+    joiner = await joining.join()
+    said = joining.say(SPEAKER, "from the side", after=before)
+    content = {"membership": "join", "displayname": "Sideways"}
+    renamed = peer.make(OTHER, "m.room.member", content, OTHER, after=event_id_of(said, peer.room.version))
+    assert await joining.told(said, renamed) == [{}, {}]
+    await joiner.sync_event(room, event_id_of(renamed, peer.room.version), filter=LAZY)
+    peer.gate.set()
+    assert await joining.members(joiner) == {*peer.joined()}
+    state = await joiner.request("GET", f"{joiner.room(room)}/state")
+    assert {(e["type"], e["state_key"]): e["event_id"] for e in state} == peer.room.state
+    assert "from the side" in bodies((await joiner.messages(room, limit=100, dir="b"))["chunk"])
 
 
 async def test_whoever_leaves_is_not_told_the_rest(joining: Joining) -> None:

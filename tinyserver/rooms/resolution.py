@@ -36,7 +36,15 @@ def resolve_changes(
     """
     states = _ConflictingStates(tx, distinct)
     resolved = resolve(version, states, _StoredEvents(tx, version))
-    return {states.interned[key]: nid for key, nid in resolved.items()}
+    return {states.interned.get(key) or _interned(tx, key): nid for key, nid in resolved.items()}
+
+
+def _interned(tx: ReadTransaction, key: tuple[str, str]) -> tuple[int, int]:
+    """The numbers of a state key that none of the states has, but an event by which they differ."""
+    type_nid, key_nid = names.find(tx, key[0]), names.find(tx, key[1])
+    assert type_nid is not None
+    assert key_nid is not None
+    return type_nid, key_nid
 
 
 class _ConflictingStates:
