@@ -41,6 +41,28 @@ def test_events_come_out_as_they_are(state: Any, chain: Any, event: Any, cut: in
     assert taken(json.dumps(answer, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"), cut) == expected
 
 
+@settings(max_examples=60)
+@given(
+    flag=st.none() | st.booleans() | st.integers(-9, 9),
+    names=st.lists(st.text(), max_size=4),
+    state=pdus,
+    gap=st.sampled_from(["", " ", "\n\t"]),
+    cut=st.integers(1, 40),
+)
+def test_other_members_come_out_whole(flag: Any, names: list[str], state: Any, gap: str, cut: int) -> None:
+    stream = EventStream(("state",), ("flag", "names"))
+    members = {"origin": "flag", "flag": flag, "state": state, "names": names, "more": [["names"], {"flag": 1}]}
+    parts = (f"{json.dumps(name)}{gap}:{gap}{json.dumps(value)}{gap}" for name, value in members.items())
+    text = ("{" + ("," + gap).join(parts) + "}").encode()
+    found = [item for at in range(0, len(text), cut) for item in stream.feed(text[at : at + cut])]
+    stream.finish()
+    assert [(name, json.loads(raw)) for name, raw in found] == [
+        ("flag", flag),
+        *(("state", pdu) for pdu in state),
+        ("names", names),
+    ]
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{", b'{"state":[{}', b'{"state":[{]}', b'{"state":[}', b"{}{}", b"[" * 5000]
 )
