@@ -158,3 +158,19 @@ async def test_the_index_survives_a_kill(make_server: MakeServer, new_user: NewU
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
     assert await found(alice, "before", order_by="recent") == ["before the second", "before the first"]
+
+
+async def test_the_words_of_the_erased_are_not_found_by_newcomers(new_user: NewUser) -> None:
+    alice, bob, carol = [await new_user(name) for name in ("alice", "bob", "carol")]
+    room = await alice.create_room(bob)
+    await bob.send(room, "ocelot")
+    auth = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": bob.user_id}}
+    body = {"erase": True, "auth": {**auth, "password": bob.password}}
+    asked = await bob.request("POST", "/account/deactivate", body, expect=(200, 401))
+    if "session" in asked:
+        body["auth"]["session"] = asked["session"]
+        await bob.request("POST", "/account/deactivate", body)
+    await alice.invite(room, carol)
+    await carol.join(room)
+    assert await found(alice, "ocelot") == ["ocelot"]
+    assert await found(carol, "ocelot") == []

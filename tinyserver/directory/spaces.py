@@ -28,6 +28,7 @@ from tinyserver.directory.space_children import (
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
 from tinyserver.protocol.identifiers import domain_of, is_valid_room_id, is_valid_server_name
 from tinyserver.rooms.access import membership_of
+from tinyserver.rooms.out_of_band import member_event_of
 from tinyserver.rooms.restricted import allowed_rooms, is_restricted
 from tinyserver.storage import rooms
 from tinyserver.storage.database import Database
@@ -148,7 +149,7 @@ class Spaces:
         depth = MAX_DEPTH if request.max_depth is None else min(request.max_depth, MAX_DEPTH)
         passed = _passed(request, depth)
         walk = _Walk(requester.user_id, request.suggested_only, self._monotonic() + REMOTE_SECONDS)
-        stops = [_Stop(room_id, self._first_servers(room_id), 0)]
+        stops = [_Stop(room_id, self._first_servers(room_id, requester.user_id), 0)]
         seen: set[str] = set()
         found: list[dict[str, Any]] = []
         shown = 0
@@ -211,7 +212,7 @@ class Spaces:
         told, membership = await self._db.read(step)
         if told is None and user_id is not None:
             walk = _Walk(user_id, True, self._monotonic() + REMOTE_SECONDS)
-            space = await self._ask(walk, room_id, (*servers, *self._first_servers(room_id)))
+            space = await self._ask(walk, room_id, (*servers, *self._first_servers(room_id, user_id)))
             if space is not None and await self._may_see_told(space.room, user_id):
                 told = {key: value for key, value in space.room.items() if key != "children_state"}
         if told is None:
@@ -285,11 +286,16 @@ class Spaces:
 
         return await self._db.read(step)
 
-    @staticmethod
-    def _first_servers(room_id: str) -> tuple[str, ...]:
-        """Who may know a room that nobody has named a server for: the one in its ID."""
-        server = room_id.partition(":")[2]
-        return (server,) if is_valid_server_name(server) else ()
+    def _first_servers(self, room_id: str, user_id: str) -> tuple[str, ...]:
+        """Who may know a room that nobody has named a server for: the one in its ID, and who has invited the user."""
+
+        def step(tx: ReadTransaction) -> str:
+            room = rooms.find(tx, room_id)
+            member = None if room is None else member_event_of(tx, room, user_id)
+            return "" if member is None else domain_of(member.sender)
+
+        servers = (room_id.partition(":")[2], self._db.glance(step))
+        return tuple(server for server in servers if is_valid_server_name(server))
 
 
 def _passed(request: HierarchyRequest, depth: int) -> int:

@@ -258,7 +258,8 @@ class _Search:
             edit, match, stored = stored, original, events.get(self._tx, original.entry.nid)
             if not is_valid_edit(stored.event, edit.event):
                 return None
-        if not self._is_wanted(stored):
+        # What somebody who has asked to be erased once said is found as little as it is shown.
+        if not self._is_wanted(stored) or view.sight.event_for(stored) is not stored.event:
             return None
         text = words(self._text_now(view, stored) or "")
         if not set(self._wanted) <= set(text):

@@ -9,6 +9,9 @@ from tinyserver.storage import names
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
+MAX_NAME = 256
+"""How many characters of a name count."""
+
 
 def note_member(tx: WriteTransaction, member: StoredEvent) -> None:
     """Let a user be found by the name in one of their member events."""
@@ -17,7 +20,7 @@ def note_member(tx: WriteTransaction, member: StoredEvent) -> None:
         return
     name = event.content.get("displayname")
     localpart = event.state_key[1:].partition(":")[0]
-    listed = words(localpart) + (words(name) if isinstance(name, str) else [])
+    listed = words(localpart) + (words(name[:MAX_NAME]) if isinstance(name, str) else [])
     text = " ".join(dict.fromkeys(listed))
     if text != tx.value("SELECT words FROM user_words WHERE rowid = ?", (member.state_key_nid,)):
         tx.execute("INSERT OR REPLACE INTO user_words (rowid, words) VALUES (?, ?)", (member.state_key_nid, text))
