@@ -66,6 +66,7 @@ from tinyserver.api.client.sliding_sync import UNSTABLE_FEATURES as SLIDING_SYNC
 from tinyserver.api.client.sliding_sync import SlidingSyncApi
 from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
 from tinyserver.api.client.sync import SyncApi
+from tinyserver.api.client.thread_subscriptions import ThreadSubscriptionsApi
 from tinyserver.api.client.to_device import ToDeviceApi
 from tinyserver.api.client.typing import TypingApi
 from tinyserver.api.client.users import UsersApi
@@ -164,6 +165,7 @@ from tinyserver.rooms.reports import Reports
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
+from tinyserver.rooms.thread_subscriptions import ThreadSubscriptions
 from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.search.indexing import SearchIndexing
@@ -348,6 +350,7 @@ class Server:
         reports = Reports(self.db, self.clock)
         self.router.add(ReportsApi(reports))
         self.router.add(ReadReportsApi(reports))
+        self.router.add(ThreadSubscriptionsApi(ThreadSubscriptions(self.db)))
         self.router.add(MomentsApi(self.moments))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock, self.partial_rooms)))

@@ -43,6 +43,7 @@ MAX_STATE_ENTRIES_OF_ALL = 2000
 MAX_TIMELINE_LIMIT = 1000
 MAX_CONN_ID = 64
 MAX_MESSAGES = 100
+MAX_SUBSCRIPTION_CHANGES = 100
 
 Presence = Literal["online", "offline", "unavailable"]
 
@@ -113,6 +114,12 @@ class RoomSwitch(Switch):
     rooms: list[str] | None = None
 
 
+class ThreadSwitch(Switch):
+    """The extension for thread subscriptions."""
+
+    limit: int | None = None
+
+
 class ExtensionsRequest(msgspec.Struct):
     """All extensions that are known here."""
 
@@ -121,6 +128,10 @@ class ExtensionsRequest(msgspec.Struct):
     account_data: RoomSwitch | None = None
     receipts: RoomSwitch | None = None
     typing: RoomSwitch | None = None
+    thread_subscriptions: ThreadSwitch | None = None
+    unstable_thread_subscriptions: ThreadSwitch | None = msgspec.field(
+        name="io.element.msc4308.thread_subscriptions", default=None
+    )
 
 
 class SlidingBody(msgspec.Struct):
@@ -296,6 +307,7 @@ def _patterns(entries: Sequence[StateEntry]) -> frozenset[Pattern]:
 
 def _extensions(asked: ExtensionsRequest) -> Extensions:
     to_device = asked.to_device
+    threads = asked.thread_subscriptions or asked.unstable_thread_subscriptions
     return Extensions(
         ToDeviceRequest(_messages_since(to_device.since), _limit(to_device.limit, MAX_MESSAGES))
         if to_device is not None and to_device.enabled
@@ -304,6 +316,7 @@ def _extensions(asked: ExtensionsRequest) -> Extensions:
         _scope(asked.account_data),
         _scope(asked.receipts),
         _scope(asked.typing),
+        _limit(threads.limit, MAX_SUBSCRIPTION_CHANGES) if threads is not None and threads.enabled else None,
     )
 
 

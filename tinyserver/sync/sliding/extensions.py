@@ -1,6 +1,6 @@
-"""What sliding sync tells besides rooms: messages to the device, keys, account data, receipts, typing.
+"""What sliding sync tells besides rooms: messages to the device, keys, account data, receipts, typing, threads.
 
-spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961
+spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961, MSC4308
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinyserver.rooms.thread_subscriptions import SubscriptionChanges, changes_between
 from tinyserver.storage import account_data
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.memberships import Membership
@@ -38,6 +39,7 @@ class ExtensionNews:
     room_account_data: dict[str, Sequence[AccountDataRow]] = field(default_factory=dict)
     receipts: dict[str, Sequence[Receipt]] | None = None
     typing: dict[str, Sequence[str]] | None = None
+    threads: SubscriptionChanges | None = None
 
     @property
     def is_news(self) -> bool:
@@ -50,6 +52,7 @@ class ExtensionNews:
             or self.room_account_data
             or self.receipts
             or self.typing
+            or (self.threads is not None and not self.threads.is_empty)
         )
 
 
@@ -84,7 +87,16 @@ class ExtensionReader:
             news.receipts = self._receipts()
         if wanted.typing is not None:
             news.typing = self._typing()
+        if wanted.threads is not None:
+            news.threads = self._threads(wanted.threads)
         return news
+
+    def _threads(self, limit: int) -> SubscriptionChanges:
+        plan = self._plan
+        since = plan.since if plan.base.threads else 0
+        if plan.base.threads and not plan.personal:
+            return SubscriptionChanges({}, {}, None)
+        return changes_between(self._tx, self._user, since, plan.until.position, limit)
 
     def _messages(self, since: int, limit: int) -> Messages:
         until = self._plan.until.position

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.rendering import EventRenderer, json_text
+from tinyserver.rooms.thread_subscriptions import SubscriptionChanges
 from tinyserver.rooms.tokens import pagination_token
 from tinyserver.rooms.visibility import ALWAYS, Sight
 from tinyserver.storage import names
@@ -34,7 +35,7 @@ def render(
     parts = [
         b'"lists":' + _lists(plan.lists, stable=plan.request.stable),
         b'"rooms":{%b}' % b",".join(map(rendering.room, rooms)),
-        b'"extensions":{%b}' % b",".join(_extensions(news)),
+        b'"extensions":{%b}' % b",".join(_extensions(news, stable=plan.request.stable)),
     ]
     return b",".join(parts) + b"}"
 
@@ -144,7 +145,7 @@ def _lists(lists: Mapping[str, ArrangedList], *, stable: bool) -> bytes:
 # -- extensions ----------------------------------------------------------------------------------
 
 
-def _extensions(news: ExtensionNews) -> list[bytes]:
+def _extensions(news: ExtensionNews, *, stable: bool) -> list[bytes]:
     parts = []
     if news.to_device is not None:
         parts.append(
@@ -170,7 +171,21 @@ def _extensions(news: ExtensionNews) -> list[bytes]:
             for room_id, users in news.typing.items()
         }
         parts.append(b'"typing":' + json_text({"rooms": typing}))
+    if news.threads is not None:
+        name = b"thread_subscriptions" if stable else b"io.element.msc4308.thread_subscriptions"
+        parts.append(b'"%b":%b' % (name, json_text(_threads(news.threads))))
     return parts
+
+
+def _threads(changes: SubscriptionChanges) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if changes.subscribed:
+        shown["subscribed"] = changes.subscribed
+    if changes.unsubscribed:
+        shown["unsubscribed"] = changes.unsubscribed
+    if changes.end is not None:
+        shown["prev_batch"] = changes.end
+    return shown
 
 
 def _devices(news: DeviceNews) -> bytes:
