@@ -107,6 +107,19 @@ async def joining(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
         server.log.check()
 
 
+def members_in(events: list[Json]) -> set[str]:
+    """The users whose member events are among these."""
+    return {event["state_key"] for event in events if event["type"] == "m.room.member"}
+
+
+async def sliding(client: Client, pos: str | None = None) -> Json:
+    """One request of sliding sync for all rooms with all their members."""
+    wanted = {"ranges": [[0, 9]], "timeline_limit": 5, "required_state": [["m.room.member", "*"]]}
+    params = {"timeout": "0"} | ({} if pos is None else {"pos": pos})
+    path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+    return await client.request("POST", path, {"lists": {"all": wanted}}, params=params)
+
+
 async def test_the_room_is_used_before_its_members_are_known(joining: Joining) -> None:
     peer, room = joining.peer, joining.room
     joiner = await joining.join()
@@ -128,17 +141,23 @@ async def test_the_room_is_used_before_its_members_are_known(joining: Joining) -
     for path in (f"state_ids/{quote(room)}?event_id={quote(ours)}", f"make_join/{quote(room)}/@x:s3.test?ver=11"):
         assert (await joining.ask("s3.test", path)).status_code == 404
     second = await joiner.another_device()
+    slid = await sliding(second)
+    assert members_in(slid["rooms"][room]["required_state"]) == {SPEAKER, joiner.user_id}
     assert not waiting.done()
     peer.gate.set()
     assert await waiting == {*peer.joined()}
     for token in (None, impatient["next_batch"]):
         whole = joined(await second.sync(token), room)
         events = [*whole["state"]["events"], *whole["timeline"]["events"]]
-        members = {event["state_key"] for event in events if event["type"] == "m.room.member"}
-        assert members == {*peer.joined(), BANNED}
+        assert members_in(events) == {*peer.joined(), BANNED}
         assert {"hello", "welcome"} == set(bodies(whole["timeline"]["events"]))
-    news = await joiner.sync_until(lambda answer: joined(answer, room).get("summary"), filter=LAZY)
-    assert news["m.joined_member_count"] == MEMBERS
+    news = await joiner.sync_until(lambda answer: joined(answer, room).get("summary") and answer, filter=LAZY)
+    assert joined(news, room)["summary"]["m.joined_member_count"] == MEMBERS
+    assert "state" not in joined(news, room) or not joined(news, room)["state"]["events"]  # nobody has come
+    assert {*peer.joined()} - {joiner.user_id} <= set(news["device_lists"]["changed"])
+    slid = await sliding(second, slid["pos"])
+    assert members_in(slid["rooms"][room]["required_state"]) == {*peer.joined(), BANNED}
+    assert slid["rooms"][room]["joined_count"] == MEMBERS
     assert (await joining.ask("s3.test", f"state_ids/{quote(room)}?event_id={quote(ours)}")).status_code == 200
     await second.close()
 
