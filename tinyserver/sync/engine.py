@@ -275,10 +275,8 @@ class SyncEngine:
         kinds = {Membership.INVITE, Membership.KNOCK}
         if plan.request.filters.include_leave:
             kinds |= {Membership.LEAVE, Membership.BAN}
-        for room in plan.changed:
-            joined = reader.whole(room, None, 0, by_room.get(reader.room_id(room), ()))
-            if joined is not None:
-                update.joined.append(joined)
+        every = (reader.whole(room, None, 0, by_room.get(reader.room_id(room), ())) for room in plan.changed)
+        update.rooms_to_come = (room for room in every if room is not None)
         rows = memberships.of_local_user(tx, plan.request.reader.user, kinds)
         for row in rows:
             now = as_of(tx, row, plan.until.position)

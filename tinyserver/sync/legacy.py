@@ -193,7 +193,7 @@ class LegacySync:
 
         def step(tx: ReadTransaction) -> bytes:
             update = self._engine.carry_out(tx, plan, on_loop=False)
-            infos = [self._room(tx, reader, room, "join", plan.until, now_ms) for room in update.joined]
+            infos = [self._room(tx, reader, room, "join", plan.until, now_ms) for room in update.each_joined()]
             infos += [self._invite(tx, reader, room, now_ms) for room in update.invited]
             for room in update.left:
                 row = memberships.get(tx, room.room, reader.user)

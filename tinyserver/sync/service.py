@@ -57,8 +57,7 @@ class SyncService:
             known = self._sent_members.asked(reader.device, request.since)
         update, text = await self._look_until_news(request, known)
         if remembers and reader.device is not None:
-            fresh = [room.room for room in update.joined if room.begins_anew]
-            self._sent_members.answered(reader.device, request.since, update.next, update.members_shown, fresh)
+            self._sent_members.answered(reader.device, request.since, update.next, update.members_shown, update.begun)
         return text
 
     def close(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -76,6 +77,17 @@ class SyncUpdate(msgspec.Struct):
     devices: DeviceNews = NO_DEVICE_NEWS
     members_shown: dict[int, set[int]] = msgspec.field(default_factory=dict)
     """The users whose member events are in it, by room (with lazy loading)."""
+    rooms_to_come: Iterable[RoomUpdate] = ()
+    """More joined rooms, which are read one by one while they are rendered: a first sync is as large as all of them."""
+    begun: set[int] = msgspec.field(default_factory=set)
+    """The rooms that begin anew in it, as far as they have been rendered."""
+
+    def each_joined(self) -> Iterator[RoomUpdate]:
+        """All joined rooms, once, within the transaction in which they were looked for."""
+        for room in chain(self.joined, self.rooms_to_come):
+            if room.begins_anew:
+                self.begun.add(room.room)
+            yield room
 
     @property
     def is_news(self) -> bool:

@@ -53,7 +53,7 @@ class V3Rendering:
         self._until = update.next.position
         parts = [b'"next_batch":"%b"' % str(update.next).encode()]
         rooms = [
-            _section(b"join", map(self._joined, update.joined)),
+            _section(b"join", map(self._joined, update.each_joined())),
             _section(b"invite", (_stripped(room, b"invite_state") for room in update.invited)),
             _section(b"knock", (_stripped(room, b"knock_state") for room in update.knocked)),
             _section(b"leave", map(self._left, update.left)),
