@@ -177,6 +177,15 @@ async def test_what_needs_an_unknown_member_waits(joining: Joining) -> None:
     assert {joiner.user_id, second.user_id} < await joining.members(second)
 
 
+async def test_who_waits_is_answered_when_the_server_stops(joining: Joining) -> None:
+    joiner = await joining.join()
+    asking = asyncio.ensure_future(joiner.raw("GET", f"{joiner.room(joining.room)}/members"))
+    await joiner.send(joining.room, "meanwhile")
+    await asyncio.to_thread(joining.server.stop)
+    assert (await asking).json()["errcode"] == "M_LIMIT_EXCEEDED"
+    await asyncio.to_thread(joining.server.start)
+
+
 async def test_it_goes_on_after_a_crash(joining: Joining) -> None:
     peer, room = joining.peer, joining.room
     peer.cut_after = 150
@@ -287,6 +296,7 @@ async def test_whoever_leaves_is_not_told_the_rest(joining: Joining) -> None:
     peer, room = joining.peer, joining.room
     joiner = await joining.join()
     await joiner.leave(room)
+    assert (await joiner.request("GET", f"{joiner.room(room)}/state"))[0]["room_id"] == room
 
     async def left() -> bool:
         return any(pdu["content"].get("membership") == "leave" for pdu in peer.received)

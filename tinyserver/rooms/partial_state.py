@@ -102,6 +102,7 @@ class PartialRooms:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._waiting: dict[int, set[asyncio.Future[None]]] = {}
+        self._closed = False
         self.now: frozenset[int] = frozenset()
         """The rooms (nids) that are partial."""
         self.newest_completion = 0
@@ -160,7 +161,8 @@ class PartialRooms:
         return self._db.glance(lambda tx: partial_rooms.get(tx, room)) if room in self.now else None
 
     async def whole(self, room_id: str) -> None:
-        """Wait until all members of a room are known; at once for a room that is not partial, or not here.
+        """Wait until all members of a room are known; not for a room that is not partial, or not here, or that nobody
+        here is in any more.
 
         Raises:
             MembersToCome: it takes too long.
@@ -170,6 +172,10 @@ class PartialRooms:
         room = self._db.glance(lambda tx: rooms.find(tx, room_id))
         if room is None or room.nid not in self.now:
             return
+        if not self._db.glance(lambda tx: memberships.any_local_member(tx, room.nid)):
+            return
+        if self._closed:
+            raise MembersToCome
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(room.nid, set()).add(future)
         try:
@@ -181,6 +187,12 @@ class PartialRooms:
             waiting = self._waiting.get(room.nid)
             if waiting is not None:
                 waiting.discard(future)
+
+    def close(self) -> None:
+        """The server is about to stop: nobody waits any longer."""
+        self._closed = True
+        for future in [future for waiting in self._waiting.values() for future in waiting if not future.done()]:
+            future.set_exception(MembersToCome())
 
     async def write(self, room_id: str, step: Callable[[WriteTransaction], Result]) -> Result:
         """Carry out a write step in a room; if it turns out to depend on unknown members, once more when they are

@@ -552,6 +552,7 @@ class Server:
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""
+        self.partial_rooms.close()
         self.sync.close()
 
     async def stop(self) -> None:
