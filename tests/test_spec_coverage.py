@@ -82,6 +82,7 @@ EXTRAS: dict[str, str] = {
     r"/oauth2/|/(account|link|register)$": "OAuth and its pages, which have no paths in the specification",
     r"/\.well-known/(openid-configuration|oauth-authorization-server)$": "how OAuth itself finds an issuer's metadata",
     r"/_matrix/client/v1/(rooms/\{\}/thread/|thread_subscriptions$)": "thread subscriptions: MSC4306 and MSC4308",
+    rf"{_C3}/rooms/\{{\}}/delayed_event/|{_C1}/delayed_events": "delayed events: MSC4140",
     r"/_matrix/client/unstable/[a-z-]+\.": "proposals that are not in v1.19",
     r"/_matrix/client/(v1/(rendezvous|rtc)|v4)": "what comes after v1.19",
 }

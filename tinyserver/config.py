@@ -116,6 +116,14 @@ class Rooms:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayedEvents:
+    """Events that clients have sent later, unless they say otherwise; calls need it to notice who is gone."""
+
+    max_delay: Seconds = setting("How far ahead. 0s: not at all.", 30 * 86400.0)
+    max_scheduled: int = setting("How many of one user at the same time.", 200)
+
+
+@dataclass(frozen=True, slots=True)
 class Presence:
     """Who is online."""
 
@@ -312,6 +320,7 @@ class Config:
     passwords: Passwords = setting("", Passwords())
     sessions: Sessions = setting("", Sessions())
     rooms: Rooms = setting("", Rooms())
+    delayed_events: DelayedEvents = setting("", DelayedEvents())
     presence: Presence = setting("", Presence())
     rate_limits: RateLimits = setting("", RateLimits())
     federation: Federation = setting("", Federation())

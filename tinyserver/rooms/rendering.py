@@ -23,6 +23,7 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.filters import Projection
 from tinyserver.protocol.redaction import redact
 from tinyserver.rooms.aggregations import Aggregations
+from tinyserver.rooms.delay_ids import delay_of
 from tinyserver.rooms.visibility import Sight
 from tinyserver.storage import events
 from tinyserver.storage.stored_event import StoredEvent
@@ -113,7 +114,11 @@ class EventRenderer:
                 membership.encode(),
             )
             if self._is_own(stored):
-                text += b',"transaction_id":' + orjson.dumps(stored.txn_id)
+                delay_id = delay_of(stored.txn_id or "")
+                if delay_id is None:
+                    text += b',"transaction_id":' + orjson.dumps(stored.txn_id)
+                else:
+                    text += b',"org.matrix.msc4140.delay_id":' + orjson.dumps(delay_id)
             if relations is not None:
                 text += b',"m.relations":' + relations
             return text + b"}}"
@@ -171,13 +176,17 @@ class EventRenderer:
     def _unsigned(
         self, stored: StoredEvent, membership: str, sight: Sight | None, relations: bytes | None
     ) -> dict[str, Any]:
+        txn_id = stored.txn_id if self._is_own(stored) else None
+        delay_id = None if txn_id is None else delay_of(txn_id)
         data = unsigned_data(
             age=self._now_ms - stored.event.origin_server_ts,
             membership=membership,
-            transaction_id=stored.txn_id if self._is_own(stored) else None,
+            transaction_id=txn_id if delay_id is None else None,
             redacted_because=self._redaction(stored),
             relations=None if relations is None else json.loads(relations),
         )
+        if delay_id is not None:
+            data["org.matrix.msc4140.delay_id"] = delay_id
         if stored.replaces is not None:
             replaced = events.get(self._tx, stored.replaces)
             data["replaces_state"] = replaced.event_id

@@ -88,7 +88,7 @@ class Sending:
                 raise BadJson("A redaction needs to say in redacts which event it is about")
             return await self.redact(sender, room_id, redacts, content, is_admin=is_admin, device=device, txn_id=txn_id)
         check_txn_id(txn_id)
-        _check_name(event_type, "event type")
+        check_names(event_type, None)
         draft = EventDraft(event_type, sender, content, device=device, txn_id=txn_id)
 
         def step(tx: WriteTransaction) -> str:
@@ -116,8 +116,13 @@ class Sending:
         content: dict[str, Any],
         *,
         is_guest: bool = False,
+        device: int | None = None,
+        txn_id: str | None = None,
     ) -> str:
         """Set a state event. Setting what is set already sends nothing.
+
+        Args:
+            device, txn_id: the same pair gives the same event, however often it is sent.
 
         Member events pass the checks that the membership endpoints make.
 
@@ -131,15 +136,17 @@ class Sending:
 
         spec: client-server-api#sending-events-to-a-room
         """
-        _check_name(event_type, "event type")
-        _check_name(state_key, "state key")
-        draft = EventDraft(event_type, sender, content, state_key=state_key)
+        check_names(event_type, state_key)
+        draft = EventDraft(event_type, sender, content, state_key=state_key, device=device, txn_id=txn_id)
         if event_type == "m.room.member" and content.get("membership") == "invite":
             check_user_id(state_key)
             if self._membership.is_elsewhere(state_key):
                 return await self._invite_elsewhere(room_id, draft)
 
         def step(tx: WriteTransaction) -> str:
+            known = self._sent_before(tx, room_id, draft)
+            if known is not None:
+                return known
             if event_type == "m.room.member":
                 return self._member(tx, known_room(tx, room_id), draft, is_guest)
             room = room_of_member(tx, room_id, sender)
@@ -276,9 +283,15 @@ def check_txn_id(txn_id: str | None) -> None:
         raise InvalidParam(f"A transaction ID has 1 to {_MAX_TXN_ID} bytes")
 
 
-def _check_name(text: str, what: str) -> None:
-    if len(text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
-        raise TooLarge(f"The {what} is longer than {_MAX_BYTES} bytes")
+def check_names(event_type: str, state_key: str | None) -> None:
+    """Refuse event types and state keys that no event can have.
+
+    Raises:
+        TooLarge: one of them is too long.
+    """
+    for text, what in ((event_type, "event type"), (state_key or "", "state key")):
+        if len(text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
+            raise TooLarge(f"The {what} is longer than {_MAX_BYTES} bytes")
 
 
 def _says_the_same(current: StoredEvent, draft: EventDraft) -> bool:

@@ -37,6 +37,8 @@ from tinyserver.api.client.aliases import AliasesApi
 from tinyserver.api.client.capabilities import CapabilitiesApi
 from tinyserver.api.client.cross_signing import CrossSigningApi
 from tinyserver.api.client.dehydrated_devices import DehydratedDevicesApi
+from tinyserver.api.client.delayed_events import UNSTABLE_FEATURES as DELAYED_EVENTS
+from tinyserver.api.client.delayed_events import DelayedEventsApi, delayed_events_capability
 from tinyserver.api.client.devices import DevicesApi
 from tinyserver.api.client.events import EventsApi
 from tinyserver.api.client.fallback import FallbackApi
@@ -153,6 +155,7 @@ from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.creation import RoomCreation
+from tinyserver.rooms.delayed_events import DelayedEvents, Limits
 from tinyserver.rooms.drafts import EventSigner
 from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.membership import RoomMembership
@@ -216,8 +219,7 @@ class Server:
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
-        self.router.add(VersionsApi(unstable_features={**DEHYDRATED_DEVICES, **RENDEZVOUS, **SLIDING_SYNC}))
-
+        self.router.add(VersionsApi(DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS))
         self.router.add(WellKnownApi(config))
 
         self._build_federation(config)
@@ -317,7 +319,10 @@ class Server:
         )
         sending = Sending(self.db, self.pipeline, self.membership, config.server_name)
         upgrades = RoomUpgrades(self.db, self.pipeline, creation, self.partial_rooms)
-        self.router.add(RoomsApi(creation, sending, upgrades))
+        limits = Limits(int(config.delayed_events.max_delay * 1000), config.delayed_events.max_scheduled)
+        self.delayed_events = DelayedEvents(self.db, sending, self.clock, time.monotonic, limits)
+        self.router.add(RoomsApi(creation, sending, upgrades, self.delayed_events))
+        self.router.add(DelayedEventsApi(self.delayed_events))
         self.router.add(MembershipApi(self.membership))
         self._build_reading(config)
 
@@ -421,7 +426,13 @@ class Server:
         openid_tokens = OpenIdTokens(self.db, self.clock)
         self.router.add(OpenIdApi(openid_tokens, config.server_name))
         self.router.add(UserInfoApi(openid_tokens))
-        capabilities = Capabilities([room_versions(config.rooms.default_version), account_capabilities])
+        capabilities = Capabilities(
+            [
+                room_versions(config.rooms.default_version),
+                account_capabilities,
+                delayed_events_capability(self.delayed_events.limits),
+            ]
+        )
         self.router.add(CapabilitiesApi(capabilities))
 
     def _build_oauth(self, config: Config) -> None:
@@ -536,6 +547,7 @@ class Server:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
         await self.media.start()
+        self.delayed_events.start()
         self.partial_rooms.load()
         self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
@@ -572,6 +584,7 @@ class Server:
         self.typing.close()
         self.presence.close()
         self.hasher.close()
+        await self.delayed_events.close()
         await self.media.stop()
         await self.last_seen.close()
         await self.key_ring.close()

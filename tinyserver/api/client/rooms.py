@@ -9,7 +9,9 @@ import msgspec
 from tinyserver.api.calls import Call, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.protocol.errors import MaxDelayExceeded, Unknown
 from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
+from tinyserver.rooms.delayed_events import DelayedEvents, Wanted
 from tinyserver.rooms.sending import Sending
 from tinyserver.rooms.upgrades import RoomUpgrades
 
@@ -48,15 +50,24 @@ class UpgradeBody(msgspec.Struct):
     additional_creators: list[str] | None = None
 
 
+class SendQuery(msgspec.Struct):
+    """After how many milliseconds the event is to be sent (MSC4140); None: now."""
+
+    delay: int | None = msgspec.field(default=None, name="org.matrix.msc4140.delay")
+
+
 class RoomsApi:
     """Room creation, room upgrades and sending events."""
 
     surface = Surface.CLIENT
 
-    def __init__(self, creation: RoomCreation, sending: Sending, upgrades: RoomUpgrades) -> None:
+    def __init__(
+        self, creation: RoomCreation, sending: Sending, upgrades: RoomUpgrades, delayed: DelayedEvents
+    ) -> None:
         self._creation = creation
         self._sending = sending
         self._upgrades = upgrades
+        self._delayed = delayed
 
     @endpoint(
         "POST",
@@ -111,11 +122,14 @@ class RoomsApi:
         spec="client-server-api#sending-events-to-a-room",
         auth=Auth.USER,
         body=dict,
+        query=SendQuery,
         limit=Limit.MESSAGE,
         guests=True,
     )
-    async def send(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
-        """Send a message event."""
+    async def send(self, call: Call[dict[str, Any], SendQuery]) -> Answer:
+        """Send a message event, or schedule it."""
+        if call.query.delay is not None:
+            return await self._schedule(call, None)
         event_id = await self._sending.message(
             call.requester.user_id,
             call.path["roomId"],
@@ -133,11 +147,14 @@ class RoomsApi:
         spec="client-server-api#sending-events-to-a-room",
         auth=Auth.USER,
         body=dict,
+        query=SendQuery,
         limit=Limit.MESSAGE,
         guests=True,
     )
-    async def set_state(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
-        """Set a state event."""
+    async def set_state(self, call: Call[dict[str, Any], SendQuery]) -> Answer:
+        """Set a state event, or schedule it."""
+        if call.query.delay is not None:
+            return await self._schedule(call, call.path.get("stateKey", ""))
         event_id = await self._sending.state(
             call.requester.user_id,
             call.path["roomId"],
@@ -170,3 +187,16 @@ class RoomsApi:
             txn_id=call.path.get("txnId"),
         )
         return {"event_id": event_id}
+
+    async def _schedule(self, call: Call[dict[str, Any], SendQuery], state_key: str | None) -> Answer:
+        path = call.path
+        wanted = Wanted(
+            path["roomId"], path["eventType"], state_key, call.body, call.query.delay or 0, path.get("txnId")
+        )
+        try:
+            return {"delay_id": await self._delayed.schedule(call.requester, wanted)}
+        except MaxDelayExceeded as error:
+            # In the words that the clients of this form know.
+            code, limit = error.errcode, self._delayed.limits.max_delay
+            told = {"org.matrix.msc4140.errcode": code, "org.matrix.msc4140.max_delay": limit}
+            raise Unknown(error.message, status=400, extra=told) from error
