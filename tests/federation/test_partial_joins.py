@@ -234,12 +234,18 @@ async def test_events_are_judged_again(joining: Joining) -> None:
     joins = [event_id for event_id, pdu in peer.room.events.items() if pdu.get("state_key") == BANNED]
     before = joining.say(SPEAKER, "before")
     forged = joining.say(BANNED, "still here", cite={("m.room.member", BANNED): joins[0]})
+    relation = {"rel_type": "m.annotation", "event_id": event_id_of(before, peer.room.version), "key": "x"}
+    cited = {("m.room.member", BANNED): joins[0]}
+    liked = peer.make(BANNED, "m.reaction", {"m.relates_to": relation}, cite=cited)
     assert await joining.told(before) == [{}]
-    assert await joining.told(forged) == [{}]
-    await joiner.sync_until(lambda answer: "still here" in bodies(timeline(answer, room)), filter=LAZY)
+    assert await joining.told(forged, liked) == [{}, {}]
+    await joiner.sync_event(room, event_id_of(liked, peer.room.version), filter=LAZY)
+    related = f"/_matrix/client/v1/rooms/{quote(room)}/relations/{quote(relation['event_id'])}"
+    assert len((await joiner.request("GET", related))["chunk"]) == 1
     peer.gate.set()
     assert await joining.members(joiner) == {*peer.joined()}
     assert bodies(timeline(await joiner.sync(), room)) == ["before"]
+    assert (await joiner.request("GET", related))["chunk"] == []
     assert (await joiner.get_state(room, "m.room.member", BANNED))["membership"] == "ban"
     heard = await joining.has_heard(await joiner.send(room, "after"))
     assert heard["prev_events"] == [event_id_of(before, peer.room.version)]

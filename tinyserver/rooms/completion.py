@@ -25,6 +25,7 @@ from tinyserver.storage import (
     memberships,
     names,
     partial_rooms,
+    relations,
     room_servers,
     room_state,
     rooms,
@@ -147,13 +148,15 @@ class Completion:
         assert join.place is not None
         outcomes = partial_rooms.all_events(tx, room.nid)
         roots = {noted.nid: noted.state for noted in outcomes if noted.state is not None}
-        whole = {
-            before.state: roots[before.nid]
-            for before in events.get_many(tx, [noted.nid for noted in outcomes], keep=False).values()
-            if before.state is not None
-        }
+        whole: dict[int, int] = {}
+        rejected = {noted.nid for noted in outcomes if noted.rejected}
+        for stored in events.get_many(tx, [noted.nid for noted in outcomes], keep=False).values():
+            if stored.state is not None:
+                whole[stored.state] = roots[stored.nid]
+            if stored.nid in rejected and stored.place is not None:
+                relations.unrelate(tx, stored)
         extremities: Sequence[int] = room.extremities
-        if any(noted.rejected for noted in outcomes):
+        if rejected:
             extremities = _ends(tx, outcomes)
             rooms.set_extremities(tx, room.nid, extremities)
         partial_rooms.apply_outcomes(tx, outcomes)
