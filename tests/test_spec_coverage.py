@@ -28,7 +28,6 @@ OUTGOING_APIS = ("application-service", "push-gateway")
 MAIL = "third-party identifiers and mail are not built yet"
 BRIDGES = "application services are not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
-CALLS = "calls are not built yet"
 PUSH = "pushers are not built yet"
 POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
@@ -65,7 +64,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C1}/admin/lock/{{}}",
         f"PUT {_C1}/admin/lock/{{}}",
     ),
-    CALLS: (f"GET {_C3}/voip/turnServer",),
     PUSH: (f"GET {_C3}/pushers", f"POST {_C3}/pushers/set"),
     POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),

@@ -223,6 +223,9 @@ class Voip:
     )
     livekit_key: str = setting("API key at the LiveKit server.", "")
     livekit_secret: str = setting("API secret at the LiveKit server.", "")
+    livekit_service_url: str = setting(
+        "Where clients get tokens for the LiveKit server. Empty: the built-in token service, below public_url.", ""
+    )
 
 
 @dataclass(frozen=True, slots=True)

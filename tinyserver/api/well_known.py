@@ -19,11 +19,12 @@ class WellKnownApi:
     """The pages under ``/.well-known/matrix``.
 
     :param config: what to tell: ``public_url``, ``federation.public_address`` and ``support``.
+    :param call_transports: what carries the media of group calls (MSC4143).
     """
 
     surface = Surface.CLIENT
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, call_transports: list[dict[str, Any]]) -> None:
         self._client: dict[str, Any] = {}
         if config.public_url:
             self._client["m.homeserver"] = {"base_url": config.public_url}
@@ -32,6 +33,8 @@ class WellKnownApi:
                 "issuer": issuer_at(public_url),
                 "account": public_url + ACCOUNT,
             }
+        if call_transports:
+            self._client["org.matrix.msc4143.rtc_foci"] = call_transports
         self._server = _server_address(config) if config.federation.enabled else ""
         self._support = _support(config.support)
 

@@ -173,6 +173,7 @@ from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import MessageSearch
+from tinyserver.server.calls import add_calls, call_transports
 from tinyserver.server.media import MediaParts
 from tinyserver.server.oauth import add_oauth
 from tinyserver.storage.database import Database
@@ -219,8 +220,10 @@ class Server:
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
-        self.router.add(VersionsApi(DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS))
-        self.router.add(WellKnownApi(config))
+        transports = call_transports(config)
+        features = DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS
+        self.router.add(VersionsApi(features | {"org.matrix.msc4143": bool(transports)}))
+        self.router.add(WellKnownApi(config, transports))
 
         self._build_federation(config)
         self._build_rooms(config)
@@ -426,6 +429,7 @@ class Server:
         openid_tokens = OpenIdTokens(self.db, self.clock)
         self.router.add(OpenIdApi(openid_tokens, config.server_name))
         self.router.add(UserInfoApi(openid_tokens))
+        add_calls(self.router, config, self.db, self.clock, openid_tokens, self.federation_client)
         capabilities = Capabilities(
             [
                 room_versions(config.rooms.default_version),
