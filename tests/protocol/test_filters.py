@@ -121,6 +121,20 @@ def test_events_without_url() -> None:
     assert EventMatcher(RoomEventFilter(contains_url=False)).matches("m.typing", ALICE)
 
 
+def test_relations_of_the_event_itself() -> None:
+    """MSC3874: only edits, or no reactions."""
+    edit = {"m.relates_to": {"rel_type": "m.replace", "event_id": "$a"}}
+    reaction = {"m.relates_to": {"rel_type": "m.annotation", "event_id": "$a", "key": "x"}}
+    only = EventMatcher(parse_room_event_filter({"org.matrix.msc3874.rel_types": ["m.replace"]}))
+    none = EventMatcher(parse_room_event_filter({"org.matrix.msc3874.not_rel_types": ["m.annotation"]}))
+    found = [(only.matches("x", ALICE, content), none.matches("x", ALICE, content)) for content in (edit, reaction, {})]
+    assert found == [(True, True), (False, False), (False, True)]
+    assert only.needs_content
+    assert none.needs_content
+    assert not only.lets_all_through
+    assert not EventMatcher(parse_room_event_filter({"org.matrix.msc3874.rel_types": []})).matches("x", ALICE, {})
+
+
 @given(
     st.builds(
         RoomEventFilter,

@@ -19,6 +19,7 @@ import msgspec
 from tinyserver.protocol.errors import BadJson
 from tinyserver.protocol.glob import Matcher, compile_glob
 from tinyserver.protocol.property_paths import MISSING, split_path
+from tinyserver.protocol.relations import relation_of
 
 _MAX_PATH_DEPTH = 64
 
@@ -40,7 +41,7 @@ class EventFilter(msgspec.Struct, frozen=True):
 
 
 class RoomEventFilter(EventFilter, frozen=True):
-    """An :class:`EventFilter` for events in rooms."""
+    """An :class:`EventFilter` for events in rooms. ``rel_types`` and ``not_rel_types`` are those of MSC3874."""
 
     rooms: Strings = None
     not_rooms: Strings = None
@@ -50,6 +51,8 @@ class RoomEventFilter(EventFilter, frozen=True):
     unread_thread_notifications: bool | None = None
     related_by_senders: Strings = None
     related_by_rel_types: Strings = None
+    rel_types: Strings = msgspec.field(name="org.matrix.msc3874.rel_types", default=None)
+    not_rel_types: Strings = msgspec.field(name="org.matrix.msc3874.not_rel_types", default=None)
 
     @property
     def lazy(self) -> bool:
@@ -135,7 +138,9 @@ class EventMatcher:
     __slots__ = (
         "_contains_url",
         "_filter",
+        "_not_rel_types",
         "_not_senders",
+        "_rel_types",
         "_senders",
         "_types",
         "_unwanted_types",
@@ -150,20 +155,32 @@ class EventMatcher:
         self._senders = None if given.senders is None else frozenset(given.senders)
         self._not_senders = frozenset(given.not_senders) if given.not_senders else None
         self._contains_url = None if self._filter is None else self._filter.contains_url
-        conditions = (self._types, self._unwanted_types, self._senders, self._not_senders, self._contains_url)
-        self.lets_all_through = all(condition is None for condition in conditions)
+        self._rel_types = None if self._filter is None else self._filter.rel_types
+        self._not_rel_types = None if self._filter is None else self._filter.not_rel_types
+        conditions = (self._types, self._unwanted_types, self._senders, self._not_senders)
+        self.lets_all_through = all(condition is None for condition in conditions) and not self.needs_content
         """Whether :meth:`matches` is true for whatever event (rooms and relations aside)."""
 
     def matches(self, event_type: str, sender: str, content: dict[str, Any] | None = None) -> bool:
-        """Whether an event of this type, sender and content is wanted; ``content`` only matters for ``contains_url``.
+        """Whether an event of this type, sender and content is wanted; see :attr:`needs_content`.
 
         Rooms and relations are asked about separately, since they are known before or after the single event.
         """
         if self.lets_all_through:
             return True
         return self.matches_origin(event_type, sender) and (
-            self._contains_url is None or self._contains_url == (content is not None and "url" in content)
+            not self.needs_content or self._matches_content({} if content is None else content)
         )
+
+    def _matches_content(self, content: dict[str, Any]) -> bool:
+        if self._contains_url is not None and self._contains_url != ("url" in content):
+            return False
+        if self._rel_types is None and self._not_rel_types is None:
+            return True
+        rel_type = relation_of(content).rel_type
+        if self._rel_types is not None and rel_type not in self._rel_types:
+            return False
+        return self._not_rel_types is None or rel_type not in self._not_rel_types
 
     def matches_origin(self, event_type: str, sender: str) -> bool:
         """Whether events of this type and sender may be wanted, whatever is in them."""
@@ -176,7 +193,7 @@ class EventMatcher:
     @property
     def needs_content(self) -> bool:
         """Whether the content of an event matters to :meth:`matches`."""
-        return self._contains_url is not None
+        return not (self._contains_url is None and self._rel_types is None and self._not_rel_types is None)
 
     def matches_type(self, event_type: str) -> bool:
         """Whether events of this type may be wanted."""

@@ -36,7 +36,7 @@ TAKEN_BY_THE_SPECIFICATION = dict.fromkeys(
     ),
     True,
 )
-PROPOSALS = {"org.matrix.msc3912": True}
+PROPOSALS = {"org.matrix.msc3874": True, "org.matrix.msc3912": True}
 """What the specification does not have, and no part of the server announces itself."""
 
 
