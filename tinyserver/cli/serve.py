@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tinyserver.api.listeners import UNIX, HttpListener, ListenError
+from tinyserver.api.oauth.locations import invitation_link
 from tinyserver.cli import CommandError
 from tinyserver.cli.config_file import config_file
 from tinyserver.config import Config, Listener, load_config
@@ -106,6 +107,7 @@ async def _tell_how_to_begin(server: Server, url: str, file: Path) -> None:
         "There is no account yet. Register the first one, the administrator's, with any Matrix client at\n"
         f"  {url}\n"
         f"and this registration token, which is good for one account:\n  {token}\n"
+        f"or with a web browser at\n  {invitation_link(url, token)}\n"
         f"Or make it with:\n  {command}",
         flush=True,
     )

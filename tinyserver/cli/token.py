@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.api.admin.local import TOKENS
-from tinyserver.api.oauth.locations import INVITATION
+from tinyserver.api.oauth.locations import invitation_link
 from tinyserver.cli import CommandError
 from tinyserver.cli.config_file import config_file
 from tinyserver.cli.running_server import ask_running_server
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.action == "create":
             made = _create(config, options)
-            print(_link(config, made) if options.link else made)
+            print(invitation_link(config.public_url, made) if options.link else made)
         elif options.action == "remove":
             _remove(config, options.token)
             print(f"Removed {options.token}")
@@ -74,10 +74,6 @@ def _create(config: Config, options: argparse.Namespace) -> str:
         return {"token": await tokens.create(options.token, uses_allowed=uses, expires=expires)}
 
     return str(_do(config, create, "POST", TOKENS, body)["token"])
-
-
-def _link(config: Config, token: str) -> str:
-    return f"{config.public_url.rstrip('/')}{INVITATION}?token={quote(token, safe='')}"
 
 
 def _all(config: Config) -> list[dict[str, Any]]:

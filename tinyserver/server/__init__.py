@@ -222,7 +222,7 @@ class Server:
         self.router = Router()
         transports = call_transports(config)
         features = DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS
-        self.router.add(VersionsApi(features | {"org.matrix.msc4143": bool(transports)}))
+        self.router.add(VersionsApi(features | ({"org.matrix.msc4143": True} if transports else {})))
         self.router.add(WellKnownApi(config, transports))
 
         self._build_federation(config)

@@ -1,5 +1,7 @@
 """Where the endpoints and pages of OAuth are, below the server's public URL."""
 
+from urllib.parse import quote
+
 AUTHORIZATION = "/oauth2/authorize"
 TOKEN = "/oauth2/token"
 REVOCATION = "/oauth2/revoke"
@@ -9,6 +11,11 @@ SSO = "/oauth2/sso"
 LINK = "/link"
 ACCOUNT = "/account"
 INVITATION = "/register"
+
+
+def invitation_link(public_url: str, token: str) -> str:
+    """The page on which an account is made with a registration token."""
+    return f"{public_url.rstrip('/')}{INVITATION}?token={quote(token, safe='')}"
 
 
 def reset_url_at(public_url: str) -> str:
