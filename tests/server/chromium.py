@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
+
+T = TypeVar("T")
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 _START_TIMEOUT = 60.0
@@ -105,23 +107,48 @@ class Chromium:
 
     async def html(self) -> str:
         """The page as it is now."""
-        root = (await self.ask("DOM.getDocument"))["root"]["nodeId"]
-        text: str = (await self.ask("DOM.getOuterHTML", nodeId=root))["outerHTML"]
-        return text
+
+        async def read() -> str:
+            root = (await self.ask("DOM.getDocument"))["root"]["nodeId"]
+            text: str = (await self.ask("DOM.getOuterHTML", nodeId=root))["outerHTML"]
+            return text
+
+        return await self._on_a_steady_page(read)
 
     async def type(self, selector: str, text: str) -> None:
         """Type into a field."""
-        await self.ask("DOM.focus", nodeId=await self.find(selector))
+
+        async def focus() -> None:
+            await self.ask("DOM.focus", nodeId=await self.find(selector))
+
+        await self._on_a_steady_page(focus)
         await self.ask("Input.insertText", text=text)
 
     async def click(self, selector: str) -> None:
         """Click into the middle of an element."""
-        node = await self.find(selector)
-        await self.ask("DOM.scrollIntoViewIfNeeded", nodeId=node)
-        corners = (await self.ask("DOM.getBoxModel", nodeId=node))["model"]["content"]
+
+        async def look() -> list[float]:
+            node = await self.find(selector)
+            await self.ask("DOM.scrollIntoViewIfNeeded", nodeId=node)
+            corners: list[float] = (await self.ask("DOM.getBoxModel", nodeId=node))["model"]["content"]
+            return corners
+
+        corners = await self._on_a_steady_page(look)
         place = {"x": (corners[0] + corners[4]) / 2, "y": (corners[1] + corners[5]) / 2}
         for kind in ("mousePressed", "mouseReleased"):
             await self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+    @staticmethod
+    async def _on_a_steady_page(act: Callable[[], Awaitable[T]]) -> T:
+        """Do something with elements, again if the page made way for the next one meanwhile."""
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT
+        while True:
+            try:
+                return await act()
+            except RuntimeError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.05)
 
     async def _read(self) -> None:
         async for message in self._socket:

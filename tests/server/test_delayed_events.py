@@ -54,8 +54,12 @@ async def test_what_is_scheduled_is_sent_and_never_early(new_user: NewUser, serv
     shown = await alice.request("GET", f"{alice.room(room)}/event/{quote(event['event_id'])}")
     assert shown["unsigned"]["org.matrix.msc4140.delay_id"] == delay_id
     assert "transaction_id" not in shown["unsigned"]
-    known = await alice.request("GET", f"{EVENTS}/{delay_id}")
-    assert known["event_id"] == event["event_id"]
+
+    async def is_known_as_sent() -> bool:
+        known = await alice.request("GET", f"{EVENTS}/{delay_id}")
+        return bool(known.get("event_id") == event["event_id"])
+
+    await eventually(is_known_as_sent)
     await bob.request("GET", f"{EVENTS}/{delay_id}", expect=404, errcode="M_NOT_FOUND")
 
 
