@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -326,3 +327,22 @@ async def check_everything(
             assert watcher.seen[room] == order[len(before[room]) :], "sync gave another order, something twice, or not"
         stamps = [event["origin_server_ts"] for event in events]
         assert stamps == sorted(stamps)
+
+
+async def test_a_new_name_reaches_every_room(fresh_server: TinyServer, new_user: Callable[..., Any]) -> None:
+    """Whatever of it a pulled plug interrupts is done after the next start."""
+    alice = await new_user("alice")
+    rooms = [await alice.create_room() for _ in range(60)]
+
+    async def names() -> list[str | None]:
+        states = [await alice.get_state(room, "m.room.member", alice.user_id) for room in rooms]
+        return [state.get("displayname") for state in states]
+
+    path = f"/profile/{quote(alice.user_id)}/displayname"
+    changing = asyncio.create_task(alice.raw("PUT", path, {"displayname": "New"}))
+    while (await alice.request("GET", path, expect=(200, 404))).get("displayname") != "New":
+        pass
+    await asyncio.to_thread(fresh_server.kill)
+    await asyncio.gather(changing, return_exceptions=True)
+    await asyncio.to_thread(fresh_server.start)
+    assert await names() == ["New"] * len(rooms)

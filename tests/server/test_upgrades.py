@@ -290,6 +290,23 @@ async def test_settings_follow(alice: Client, new_user: Any) -> None:
     assert await bob.request("GET", direct) == {alice.user_id: [room, replacement], "@x:y": ["!other:y"], "junk": 5}
 
 
+async def test_push_rules_follow(alice: Client, new_user: Any) -> None:
+    """Whoever muted the old room is not woken by the new one."""
+    bob = await new_user("bob")
+    room = await alice.create_room(bob, preset="public_chat")
+    muted = {"conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}], "actions": []}
+    await bob.request("PUT", f"/pushrules/global/override/{quote(room)}", muted)
+    await bob.request("PUT", f"/pushrules/global/room/{quote(room)}", {"actions": ["notify"]})
+    replacement = await upgrade(alice, room)
+    await bob.join(replacement)
+    rule = await bob.request("GET", f"/pushrules/global/override/{quote(replacement)}")
+    assert rule["conditions"] == [{"kind": "event_match", "key": "room_id", "pattern": replacement}]
+    assert rule["actions"] == []
+    assert (await bob.request("GET", f"/pushrules/global/room/{quote(replacement)}"))["actions"] == ["notify"]
+    await bob.request("GET", f"/pushrules/global/override/{quote(room)}")
+    await alice.request("GET", f"/pushrules/global/room/{quote(replacement)}", expect=404, errcode="M_NOT_FOUND")
+
+
 def tags_path(user: Client, room: str) -> str:
     return f"/user/{quote(user.user_id)}/rooms/{quote(room)}/tags"
 

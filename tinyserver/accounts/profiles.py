@@ -23,7 +23,7 @@ from tinyserver.protocol.errors import (
     ProfileTooLarge,
 )
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_namespaced_id, parse_mxc_uri, parse_user_id
-from tinyserver.storage import accounts, profiles
+from tinyserver.storage import accounts, names, profiles
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -153,12 +153,31 @@ class Profiles:
             encoded = msgspec.json.encode(fields)
             if len(encoded) >= MAX_PROFILE_BYTES and not delete:
                 raise ProfileTooLarge
-            profiles.put(tx, requester.user_nid, encoded.decode("utf-8"))
+            profiles.put(tx, requester.user_nid, encoded.decode("utf-8"), untold=is_shown)
             return fields
 
+        is_shown = field in _UNSPACED and self._propagator is not None
         fields = await self._db.write(step)
-        if fields is not None and field in _UNSPACED and self._propagator is not None:
-            await self._propagator.profile_changed(requester.user_id, fields.get(DISPLAYNAME), fields.get(AVATAR_URL))
+        if fields is not None and is_shown:
+            await self._tell_rooms(requester.user_nid)
+
+    async def resume(self) -> None:
+        """Tell rooms what a stop of the server kept from them."""
+        for user in self._db.glance(profiles.untold):
+            await self._tell_rooms(user)
+
+    async def _tell_rooms(self, user: int) -> None:
+        """Have every room show the profile of a user (a nid) as it is now."""
+        if self._propagator is None:
+            return
+
+        def current(tx: ReadTransaction) -> tuple[str, str]:
+            return names.text(tx, user), profiles.get(tx, user) or "{}"
+
+        user_id, stored = self._db.glance(current)
+        fields = msgspec.json.decode(stored)
+        await self._propagator.profile_changed(user_id, fields.get(DISPLAYNAME), fields.get(AVATAR_URL))
+        await self._db.write(lambda tx: profiles.told(tx, user, stored))
 
 
 def check_field_name(field: str) -> None:

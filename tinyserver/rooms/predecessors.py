@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 
-from tinyserver.storage import account_data, memberships, names, room_state, rooms
+from tinyserver.protocol.push_rules import RuleChanges, RuleSetSummary, copy_rules_of_room
+from tinyserver.storage import account_data, memberships, names, push_rules, room_state, rooms
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -26,7 +28,8 @@ def predecessor_of(tx: ReadTransaction, room: RoomRow) -> RoomRow | None:
 
 
 def carry_settings(tx: WriteTransaction, new: RoomRow, user_id: str) -> None:
-    """Give a local user who joins a room what they have set for its predecessor: tags, and that it is a direct chat.
+    """Give a local user who joins a room what they have set for its predecessor: tags, that it is a direct chat, and
+    the push rules that bear its name.
 
     Nothing happens where the room has no predecessor, or where the user never was in that one.
     """
@@ -46,3 +49,16 @@ def carry_settings(tx: WriteTransaction, new: RoomRow, user_id: str) -> None:
             changed = True
     if changed:
         account_data.put(tx, user, None, "m.direct", orjson.dumps(direct))
+    _carry_push_rules(tx, user, old.room_id, new.room_id)
+
+
+def _carry_push_rules(tx: WriteTransaction, user: int, old_id: str, new_id: str) -> None:
+    stored = push_rules.get(tx, user)
+    if stored is None:
+        return
+    before = msgspec.json.decode(stored, type=RuleChanges)
+    after = copy_rules_of_room(before, old_id, new_id)
+    # A copy is of the same shape as what is there already, so that classes tell of it what they told before.
+    exact = RuleSetSummary(after).exact
+    if after != before and exact == RuleSetSummary(before).exact:
+        push_rules.put(tx, user, msgspec.json.encode(after), exact=exact)

@@ -565,6 +565,7 @@ class Server:
             self.remote_devices.start()
         self.search_indexing.start()
         await self.management.resume_departures()
+        await self.profiles.resume()
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""

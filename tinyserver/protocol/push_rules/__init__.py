@@ -24,6 +24,7 @@ from tinyserver.protocol.push_rules.evaluation import NO_PUSH, CompiledRules, Pu
 from tinyserver.protocol.push_rules.ruleset import (
     NO_CHANGES,
     RuleChanges,
+    copy_rules_of_room,
     delete_rule,
     get_rule,
     put_rule,
@@ -44,6 +45,7 @@ __all__ = [
     "PushContext",
     "RuleChanges",
     "RuleSetSummary",
+    "copy_rules_of_room",
     "delete_rule",
     "get_rule",
     "kind_of_class",

@@ -262,3 +262,25 @@ def _replace_own(changes: RuleChanges, kind: str, rule_id: str, values: Mapping[
         raise NotFound("The push rule was not found.")
     rules[place] = msgspec.structs.replace(rules[place], **values)
     return _with_rules(changes, kind, rules)
+
+
+def copy_rules_of_room(changes: RuleChanges, old_id: str, new_id: str) -> RuleChanges:
+    """The changes with a copy, for another room, of each of the user's rules that are named after a room.
+
+    Clients mute a room by an override rule with the room's ID as its own, and set its other levels by a room rule.
+    """
+    rules = dict(changes.rules)
+    for kind, of_kind in changes.rules.items():
+        known = {rule.rule_id: rule for rule in of_kind}
+        if old_id in known and new_id not in known and len(of_kind) < MAX_RULES:
+            rules[kind] = (_renamed(known[old_id], old_id, new_id), *of_kind)
+    return msgspec.structs.replace(changes, rules=rules)
+
+
+def _renamed(rule: UserRule, old_id: str, new_id: str) -> UserRule:
+    conditions = rule.conditions
+    if conditions is not None:
+        conditions = [
+            {key: new_id if value == old_id else value for key, value in condition.items()} for condition in conditions
+        ]
+    return msgspec.structs.replace(rule, rule_id=new_id, conditions=conditions)

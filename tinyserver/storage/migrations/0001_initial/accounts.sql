@@ -15,8 +15,10 @@ CREATE INDEX users_deactivated ON users (nid) WHERE deactivated = 1;
 -- Profiles: all fields of a user as one JSON object of at most 64 KiB.
 CREATE TABLE profiles (
     user   INTEGER PRIMARY KEY,             -- names.nid
-    fields TEXT NOT NULL
+    fields TEXT NOT NULL,
+    untold INTEGER NOT NULL DEFAULT 0       -- 1: rooms may still show the name or the avatar of before
 ) STRICT;
+CREATE INDEX profiles_untold ON profiles (user) WHERE untold = 1;
 
 CREATE TABLE registration_tokens (
     token        TEXT PRIMARY KEY,
