@@ -178,6 +178,11 @@ class Federation:
         "Empty: at public_url, if one listener serves clients and federation; otherwise nothing is told.",
         "",
     )
+    retry_pause: Seconds = setting(
+        "How long a server that failed is left alone at first. The pause doubles with each failure, up to 12 hours, "
+        "and ends as soon as that server makes a request itself.",
+        30.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,6 +510,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f'"rate_limits.{each.name}" needs a positive per_second and a burst of 1 or more.')
     if config.federation.public_address and not is_valid_server_name(config.federation.public_address):
         raise ConfigError('"federation.public_address" must be a host such as "matrix.example.org:443".')
+    if not 1 <= config.federation.retry_pause <= 3600:
+        raise ConfigError('"federation.retry_pause" must be from "1s" to "1h".')
     for name in config.federation.trusted_key_servers:
         if not is_valid_server_name(name):
             raise ConfigError(f'"federation.trusted_key_servers" must hold server names, not {name!r}.')

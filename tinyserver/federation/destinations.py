@@ -45,12 +45,20 @@ class Destinations:
         db: where it is kept.
         clock: the time of the next try.
         jitter: a number from 0 to 1 that spreads the tries.
+        first_pause_ms: the pause after the first failure.
     """
 
-    def __init__(self, db: Database, clock: Clock, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        first_pause_ms: int = FIRST_PAUSE_MS,
+    ) -> None:
         self._db = db
         self._clock = clock
         self._jitter = jitter
+        self._first_pause_ms = first_pause_ms
         self._failing: OrderedDict[str, FailingRow] | None = None
         self._tried_on_contact: dict[str, int] = {}
         self._unsaved: set[str] = set()
@@ -97,7 +105,7 @@ class Destinations:
         if before is not None and now < before.retry_at <= now + 2 * LONGEST_PAUSE_MS:
             return  # several requests were under way when it failed: it failed once
         longest = LONGEST_LOCAL_PAUSE_MS if local else LONGEST_PAUSE_MS
-        pause = FIRST_PAUSE_MS if before is None else min(before.pause * 2, longest)
+        pause = self._first_pause_ms if before is None else min(before.pause * 2, longest)
         if retry_after is not None:
             pause = min(max(int(retry_after * 1000), 1000), longest)
         spread = int(pause * (0.9 + 0.2 * self._jitter()))

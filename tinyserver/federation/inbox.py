@@ -2,13 +2,14 @@
 
 Events are admitted in order, several by one commit. One that refers to what is not here is kept on disk by that same
 commit, so that its server need not wait for the answer and nothing is lost by a crash; what it lacks is then fetched,
-for a few rooms at a time. It is tried again when that comes by itself; else, with pauses, when something happens in its
-room, and after a restart.
+for a few rooms at a time. It is tried again when that comes by itself, when its server can be reached again, and else
+with growing pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from time import monotonic
@@ -40,6 +41,8 @@ ROOMS_AT_ONCE = 5
 MAX_IN_ROOM = 200
 MAX_IN_ALL = 5000
 MAX_TRIES = 8
+SHORTEST_PAUSE = 1.0
+"""Seconds between two attempts to complete what waits in a room, unless something comes meanwhile."""
 FIRST_PAUSE_MS = 30_000
 """After the first try in vain; twice that after the next."""
 
@@ -51,15 +54,23 @@ class Inbox:
         db: where rooms are stored.
         pipeline: admits events.
         clock: when what waits is tried again.
+        first_pause_ms: how long after the first try in vain.
     """
 
-    def __init__(self, db: Database, pipeline: EventPipeline, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, pipeline: EventPipeline, clock: Clock, first_pause_ms: int = FIRST_PAUSE_MS
+    ) -> None:
         self._db = db
         self._pipeline = pipeline
         self._clock = clock
+        self._first_pause_ms = first_pause_ms
         self._writes = asyncio.Semaphore(STEPS_AT_ONCE)
         self._fetches = asyncio.Semaphore(ROOMS_AT_ONCE)
         self._work: dict[int, asyncio.Task[None]] = {}
+        self._later: dict[int, asyncio.TimerHandle] = {}
+        """For each room in which something waits and nothing is done at the moment: when it goes on."""
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._is_closing = False
 
     def start(self) -> None:
         """Go on with what waited when the server stopped."""
@@ -68,10 +79,34 @@ class Inbox:
 
     async def close(self) -> None:
         """Stop fetching; what waits is on disk."""
-        working = list(self._work.values())
+        self._is_closing = True
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+        working = [*self._work.values(), *self._releasing]
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
+
+    def on_return(self, server: str) -> None:
+        """A server that failed is worth another try: what its events lack is asked for again."""
+        if self._later and not self._is_closing:
+            task = asyncio.ensure_future(self._release(server, list(self._later)))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def _release(self, server: str, waiting_in: Sequence[int]) -> None:
+        def step(tx: WriteTransaction) -> None:
+            for room in waiting_in:
+                waiting_events.release_from(tx, room, server)
+
+        try:
+            await self._db.write(step)
+        except StorageError as error:
+            log.warning("what waits for %s is left for later: %s", server, error)
+            return
+        for room in waiting_in:
+            self._work_on(room)
 
     async def check(self, room: RoomRow, pdus: Sequence[Any]) -> list[Event | MatrixError | SignatureError]:
         """Check what needs no knowledge of the room: for each PDU the event, or what is wrong with it."""
@@ -137,7 +172,10 @@ class Inbox:
     # -- what waits ------------------------------------------------------------------------------
 
     def _work_on(self, room: int) -> None:
-        if room not in self._work:
+        if room not in self._work and not self._is_closing:
+            timer = self._later.pop(room, None)
+            if timer is not None:
+                timer.cancel()
             self._work[room] = asyncio.ensure_future(self._work_through(room))
 
     async def _work_through(self, room_nid: int) -> None:
@@ -153,6 +191,17 @@ class Inbox:
             log.warning("events that wait in %s are left for later: %s", room_nid, error)
         finally:
             del self._work[room_nid]
+            self._go_on_later(room_nid)
+
+    def _go_on_later(self, room: int) -> None:
+        """Come back to a room in which something still waits, when it is due."""
+        if self._is_closing:
+            return
+        with contextlib.suppress(StorageError):
+            due = self._db.glance(lambda tx: waiting_events.next_due(tx, room))
+            if due is not None:
+                seconds = max((due - self._clock.now_ms()) / 1000, SHORTEST_PAUSE)
+                self._later[room] = asyncio.get_running_loop().call_later(seconds, self._work_on, room)
 
     def _next(self, room: RoomRow, tried: set[int]) -> WaitingEvent | None:
         now = self._clock.now_ms()
@@ -178,7 +227,7 @@ class Inbox:
             log.info("%s in %s is given up: nobody has what it follows", waiting.event.event_id, room.room_id)
             await self._db.write(lambda tx: waiting_events.remove(tx, waiting.nid))
             return
-        due = self._clock.now_ms() + (FIRST_PAUSE_MS << waiting.tries)
+        due = self._clock.now_ms() + (self._first_pause_ms << waiting.tries)
         await self._db.write(lambda tx: waiting_events.tried(tx, waiting.nid, lacks, due))
 
 

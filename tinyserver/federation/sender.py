@@ -91,6 +91,7 @@ class FederationSender:
         destinations: who is left alone at the moment; tells who has come back.
         clock: when it is tried again.
         server_name: this server, to which nothing is sent.
+        first_pause_ms: how long a server is left alone that says no for the first time.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class FederationSender:
         destinations: Destinations,
         clock: Clock,
         server_name: str,
+        first_pause_ms: int = FIRST_PAUSE_MS,
     ) -> None:
         self._db = db
         self._bell = bell
@@ -108,6 +110,7 @@ class FederationSender:
         self._destinations = destinations
         self._clock = clock
         self._server_name = server_name
+        self._first_pause_ms = first_pause_ms
         self._outboxes: dict[str, _Outbox] = {}
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -319,7 +322,7 @@ class FederationSender:
             kept: list[Pending] = [each for each in batch.edus if isinstance(each, Read)]
             outbox.batch = _Batch(batch.start, batch.end, kept) if kept or batch.end > batch.start else None
         if not self._is_left_alone(outbox.name):
-            pause = min(FIRST_PAUSE_MS * 2 ** min(outbox.refusals, 10), LONGEST_PAUSE_MS)
+            pause = min(self._first_pause_ms * 2 ** min(outbox.refusals, 10), LONGEST_PAUSE_MS)
             outbox.refusals += 1
             outbox.retry_at = self._clock.now_ms() + pause
 

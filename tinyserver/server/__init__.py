@@ -235,7 +235,13 @@ class Server:
         self._build_sync(config)
         self._build_media(config)
         self.sender = FederationSender(
-            self.db, self.bell, self.federation_client, self.destinations, self.clock, config.server_name
+            self.db,
+            self.bell,
+            self.federation_client,
+            self.destinations,
+            self.clock,
+            config.server_name,
+            _retry_pause_ms(config),
         )
         self.greetings = Greetings(self.db, self.sender, self.destinations)
         self.federation_overview = FederationOverview(self.db, self.destinations)
@@ -259,7 +265,7 @@ class Server:
         policy = AddressPolicy(allow_private=config.outgoing.allow_private_addresses)
         self.http = HttpClient(self.resolver, policy, tls)
         self.well_known = WellKnown(self.http, time.monotonic)
-        self.destinations = Destinations(self.db, self.clock)
+        self.destinations = Destinations(self.db, self.clock, first_pause_ms=_retry_pause_ms(config))
         discovery = Discovery(self.resolver, self.well_known)
         self.federation_client = FederationClient(
             config.server_name, self.signing_key, self.http, discovery, self.destinations
@@ -308,7 +314,7 @@ class Server:
         self.member_lists = MemberLists(self.db, states, self.partial_rooms, completion)
         self.acls = ServerAcls()
         withdrawals = Withdrawals(self.db, self.key_ring)
-        self.inbox = Inbox(self.db, self.pipeline, self.clock)
+        self.inbox = Inbox(self.db, self.pipeline, self.clock, _retry_pause_ms(config))
         self.comparison = RoomComparison(
             self.db, self.federation_client, self.inbox, self.clock, config.server_name, time.monotonic
         )
@@ -558,6 +564,7 @@ class Server:
             self.sender.start()
             self.member_lists.start()
             self.inbox.start()
+            self.destinations.on_return.append(self.inbox.on_return)
             self.comparison.start()
             self.greetings.greet_all()
             self.destinations.on_recovery.append(self.comparison.compare_all)
@@ -600,3 +607,7 @@ class Server:
         await self.sliding_sync.close()
         await self.db.close()
         self.data.unlock()
+
+
+def _retry_pause_ms(config: Config) -> int:
+    return int(config.federation.retry_pause * 1000)

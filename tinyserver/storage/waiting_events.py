@@ -94,6 +94,17 @@ def release(tx: WriteTransaction, room: int) -> None:
     )
 
 
+def release_from(tx: WriteTransaction, room: int, server: str) -> None:
+    """Let those events of a room be tried at once that a server has sent."""
+    tx.execute("UPDATE waiting_events SET due = 0 WHERE room = ? AND origin = ?", (room, names.intern(tx, server)))
+
+
+def next_due(tx: ReadTransaction, room: int) -> int | None:
+    """When something that waits in a room may be tried (ms), or None if nothing does."""
+    due: int | None = tx.value("SELECT min(due) FROM waiting_events WHERE room = ?", (room,))
+    return due
+
+
 def remove(tx: WriteTransaction, nid: int) -> None:
     """An event waits no longer."""
     tx.execute("DELETE FROM waiting_events WHERE nid = ?", (nid,))

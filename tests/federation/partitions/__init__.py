@@ -1,0 +1,1 @@
+"""Several tinyservers between which the network fails while people talk and change the room."""
