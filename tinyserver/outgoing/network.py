@@ -61,14 +61,21 @@ class Network(httpcore.AsyncNetworkBackend):
             async with asyncio.timeout(timeout):
                 for hop in hops_of(host):
                     try:
-                        return _Socket(await self._connect(hop), self._tls)
+                        return _Socket(await self.open_socket(hop), self._tls)
                     except (OSError, Unreachable) as error:
                         failures.append(error)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host} in time") from error
         raise _summary(failures)
 
-    async def _connect(self, hop: Hop) -> socket.socket:
+    async def open_socket(self, hop: Hop) -> socket.socket:
+        """A connected socket to one host and port.
+
+        Raises:
+            AddressRefused: the host has only addresses that may not be connected to.
+            Unreachable: it has none.
+            OSError: none can be connected to.
+        """
         allowed, refused = [], None
         for address in await self._addresses(hop.host):
             try:
