@@ -28,7 +28,6 @@ OUTGOING_APIS = ("application-service", "push-gateway")
 MAIL = "third-party identifiers and mail are not built yet"
 BRIDGES = "application services are not built yet"
 ADMIN = "suspending and locking accounts is not built yet"
-PUSH = "pushers are not built yet"
 POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
 
@@ -64,7 +63,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C1}/admin/lock/{{}}",
         f"PUT {_C1}/admin/lock/{{}}",
     ),
-    PUSH: (f"GET {_C3}/pushers", f"POST {_C3}/pushers/set"),
     POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),
     "each kind of query has an endpoint of its own": (f"GET {_F1}/query/{{}}",),
@@ -72,6 +70,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
 
 EXTRAS: dict[str, str] = {
     r"/_tinyserver/": "this server's own",
+    r"/_matrix/push/v1/notify$": "the built-in push gateway",
     r"/_synapse/admin/v1/register": "how existing tools make accounts",
     r"/_matrix/key/v2/(server|query/\{\})/\{\}": "older servers name the key that they want",
     rf"{_F1}/send_(join|leave)/\{{\}}/\{{\}}": "version 1 of what has a version 2",

@@ -277,6 +277,18 @@ class UrlPreviews:
 
 
 @dataclass(frozen=True, slots=True)
+class UnifiedPush:
+    """The built-in push gateway: notifications for phones by a UnifiedPush distributor such as ntfy."""
+
+    enabled: bool = setting("Whether there is one, at public_url + /_matrix/push/v1/notify.", True)
+    allow_private_addresses: bool = setting(
+        "Also reach distributors on private addresses (192.168.x.x, localhost), for users of this server: phones on a "
+        "LAN then ring without the internet.",
+        False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """Memory."""
 
@@ -338,6 +350,7 @@ class Config:
     appservices: Appservices = setting("", Appservices())
     media: Media = setting("", Media())
     url_previews: UrlPreviews = setting("", UrlPreviews())
+    unifiedpush: UnifiedPush = setting("", UnifiedPush())
     support: Support = setting("", Support())
     cache: Cache = setting("", Cache())
     log: Log = setting("", Log())

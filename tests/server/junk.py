@@ -120,6 +120,13 @@ _DOCUMENTS: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
     ("/presence/", ({"presence": "online", "status_msg": "x"},)),
     ("/pushrules/", ({"actions": ["notify", {"set_tweak": "sound", "value": "x"}], "pattern": "x", "enabled": True,
                       "conditions": [{"kind": "room_member_count", "is": ">2"}]},)),
+    ("pushers/set", ({"kind": "http", "app_id": "a", "pushkey": "x", "app_display_name": "x", "lang": "en",
+                      "device_display_name": "x", "profile_tag": "x", "append": False, "enabled": True,
+                      "data": {"url": "https://127.0.0.1:9/_matrix/push/v1/notify", "format": "event_id_only"}},
+                     {"kind": None, "app_id": "a", "pushkey": "x"})),
+    ("push/v1/notify", ({"notification": {"event_id": "{EVENT}", "room_id": "{ROOM}", "counts": {"unread": 1},
+                         "prio": "high", "devices": [{"app_id": "a", "pushkey": "http://127.0.0.1:9/x",
+                                                      "pushkey_ts": 1, "data": {}, "tweaks": {}}]}},)),
     ("/search", ({"search_categories": {"room_events": {
         "search_term": "hello", "keys": ["content.body"], "filter": _ROOM_FILTER, "order_by": "recent",
         "event_context": {"before_limit": 1, "after_limit": 1, "include_profile": True}, "include_state": True,

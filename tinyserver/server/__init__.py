@@ -149,6 +149,7 @@ from tinyserver.outgoing.tls import TlsClient
 from tinyserver.presence.presence import Presence
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.past import PastNotifications
+from tinyserver.push.pushers import UNSTABLE_FEATURES as PUSHERS
 from tinyserver.push.rules import PushRules
 from tinyserver.push.unread import UnreadCounter
 from tinyserver.rooms.alone import Alone
@@ -176,6 +177,7 @@ from tinyserver.search.messages import MessageSearch
 from tinyserver.server.calls import add_calls, call_transports
 from tinyserver.server.media import MediaParts
 from tinyserver.server.oauth import add_oauth
+from tinyserver.server.push import PushParts, build_pushers
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import newest_seen
 from tinyserver.storage.events import newest_timestamp
@@ -221,7 +223,7 @@ class Server:
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
         transports = call_transports(config)
-        features = DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS
+        features = DEHYDRATED_DEVICES | RENDEZVOUS | SLIDING_SYNC | DELAYED_EVENTS | PUSHERS
         self.router.add(VersionsApi(features | ({"org.matrix.msc4143": True} if transports else {})))
         self.router.add(WellKnownApi(config, transports))
 
@@ -233,6 +235,20 @@ class Server:
             self._build_serving(config)
         self._build_encryption(config)
         self._build_sync(config)
+        self.push = PushParts(
+            config,
+            self.db,
+            self.bell,
+            self.clock,
+            self.pushers,
+            http=self.http,
+            resolver=self.resolver,
+            tls=self.tls,
+            rules=self.push_rules,
+            ignored=self.ignored_users,
+            unread=self.unread,
+        )
+        self.push.serve(self.router)
         self._build_media(config)
         self.sender = FederationSender(
             self.db,
@@ -389,11 +405,12 @@ class Server:
         self.authenticator = TokenAuthenticator(self.db, self.clock, token_cache, self.last_seen)
         self.accounts = AccountsDirectory(self.db, config.server_name)
         self.hasher = PasswordHasher(config.passwords.memory, config.passwords.iterations)
+        self.pushers = build_pushers(config, self.db, self.clock)
         lifetimes = Lifetimes(
             access=int(config.sessions.access_token_lifetime * 1000),
             refresh=int(config.sessions.refresh_token_lifetime * 1000) or None,
         )
-        self.sessions = Sessions(self.db, self.clock, token_cache, lifetimes, [RemovedDevices()])
+        self.sessions = Sessions(self.db, self.clock, token_cache, lifetimes, [RemovedDevices(), self.pushers])
         self.passwords = PasswordCheck(self.db, self.hasher, LimitedLoginAttempts(self.limiter), config.server_name)
         self.uia = UserInteractiveAuth(time.monotonic)
         self.registration_tokens = RegistrationTokens(self.db, self.clock)
@@ -510,7 +527,7 @@ class Server:
         self.presence = Presence(self.db, self.bell, enabled=config.presence.enabled)
         self.typing = Typing(self.db, self.bell)
         receipts = self.receipts = Receipts(self.db, self.clock)
-        unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
+        unread = self.unread = UnreadCounter(self.push_rules, self.ignored_users, config.cache.budget // 16)
         sources = Sources(unread, receipts, self.typing, self.presence, self.push_rules, self.device_news)
         followers = Followers(self.bell)
         engine = SyncEngine(self.db, self.bell, sources, followers, self.partial_rooms)
@@ -570,6 +587,7 @@ class Server:
             self.destinations.on_recovery.append(self.comparison.compare_all)
         if self.remote_devices is not None:
             self.remote_devices.start()
+        self.push.start()
         self.search_indexing.start()
         await self.management.resume_departures()
         await self.profiles.resume()
@@ -581,6 +599,7 @@ class Server:
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        await self.push.stop()
         await self.search_indexing.close()
         await self.transactions.close()
         await self.comparison.close()

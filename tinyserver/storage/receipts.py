@@ -73,8 +73,9 @@ def place_of(tx: ReadTransaction, room: int, user: int, kind: ReceiptKind, threa
 
 
 def put(tx: WriteTransaction, *, room: int, user: int, kind: ReceiptKind, thread: str, event: int, ts: int) -> int:
-    """Move a receipt to an event (nid); the bell rings for the room. Returns the position of the change."""
+    """Move a receipt to an event (nid); the bell rings for the room and the reader. Returns the change's position."""
     position = tx.changed(Topic.RECEIPT, room)
+    tx.changed(Topic.READ, user, position)
     tx.execute(
         "INSERT INTO receipts (room, user, kind, thread, event, ts, position) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (room, user, kind, thread) DO UPDATE SET event = excluded.event, ts = excluded.ts, "

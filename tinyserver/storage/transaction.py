@@ -39,6 +39,8 @@ class Topic(IntEnum):
     """Other servers are owed news of the devices of a local user (nid: the user)."""
     OUTGOING_MESSAGES = 9
     """A server is owed messages to devices of its users (nid: the server)."""
+    READ = 10
+    """A user has read something (nid: the user)."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
