@@ -84,6 +84,8 @@ class DueReader:
         if len(found) > MAX_APART or was_away:
             found = sorted({each[1].nid: each for each in found}.values(), key=lambda each: each[0])[-MAX_APART:]
         told = [self._told(tx, rules, *each) for each in found]
+        if not told and not pusher.badge:
+            return Due([], 0)  # nothing was unread, and nothing has come that would be
         return Due(told, self._count(tx, user, [membership.room for membership in joined]))
 
     def _count(self, tx: ReadTransaction, user: int, joined: list[int]) -> int:

@@ -49,7 +49,7 @@ _COLUMNS = (
 
 
 def _from_row(row: tuple[Any, ...]) -> PusherRow:
-    settings = PusherSettings(*row[2:10], json.loads(row[10]), bool(row[11]))
+    settings = PusherSettings(*(*row[2:10], json.loads(row[10]), bool(row[11])))
     return PusherRow(row[0], row[1], settings, *row[12:18])
 
 
