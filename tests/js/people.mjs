@@ -246,7 +246,9 @@ export class Device {
     /** Send a message, as often as it takes with a server that is killed now and then; its event ID. */
     async sayStubbornly(room, body) {
         const { client } = this;
-        const unsent = () => client.getRoom(room).getPendingEvents().find((event) => event.getContent().body === body);
+        const isIt = (event) => event.getSender() === this.userId && event.getContent().body === body;
+        const unsent = () => client.getRoom(room).getPendingEvents().find(isIt);
+        const echo = () => client.getRoom(room).getLiveTimeline().getEvents().find(isIt);
         let sending = client.sendMessage(room, { msgtype: "m.text", body });
         for (;;) {
             try {
@@ -254,7 +256,10 @@ export class Device {
             } catch (error) {
                 if (error.name !== "ConnectionError") throw error;
                 await new Promise((resolve) => setTimeout(resolve, 50));
-                sending = client.resendEvent(unsent(), client.getRoom(room));
+                const event = unsent();
+                // The server had it before it was killed, and its echo has come by sync.
+                if (!event) return (await until("the echo of a sent message", echo)).getId();
+                sending = client.resendEvent(event, client.getRoom(room));
             }
         }
     }
