@@ -12,8 +12,13 @@ from nio import (
     AsyncClient,
     AsyncClientConfig,
     EnableEncryptionBuilder,
+    KeyVerificationEvent,
+    KeyVerificationKey,
+    KeyVerificationMac,
+    KeyVerificationStart,
     MegolmEvent,
     RoomMessageText,
+    ToDeviceError,
 )
 from nio.crypto import OlmDevice
 
@@ -47,6 +52,7 @@ class NioDevice:
         self._directory = directory
         self.read: dict[str, str] = {}
         self.unreadable: list[str] = []
+        self.emoji: list[Any] = []
 
     async def start(self) -> NioDevice:
         """Load or make the keys, upload what the server lacks, and sync on."""
@@ -56,6 +62,7 @@ class NioDevice:
         )
         self.nio.restore_login(self.user_id, self.device_id, str(self._session.access_token))
         self.nio.add_event_callback(self._message, (RoomMessageText, MegolmEvent))
+        self.nio.add_to_device_callback(self._verification, KeyVerificationEvent)
         self._syncing = asyncio.create_task(self.nio.sync_forever(timeout=1000, full_state=True))
         await until("the keys are uploaded", lambda: self.nio.olm.account.shared)
         return self
@@ -72,6 +79,20 @@ class NioDevice:
         else:
             assert event.decrypted
             assert self.read.setdefault(event.event_id, event.body) == event.body
+
+    async def _verification(self, event: Any) -> None:
+        """Take part in a comparison of emoji, and find them equal."""
+        if isinstance(event, KeyVerificationStart):
+            done(await self.nio.accept_key_verification(event.transaction_id))
+        elif isinstance(event, KeyVerificationKey):
+            sas = self.nio.key_verifications[event.transaction_id]
+            await self.nio.send_to_device_messages()  # so that our key is there before what it authenticates
+            self.emoji.append(sas.get_emoji())
+            done(await self.nio.confirm_short_auth_string(event.transaction_id))
+        elif isinstance(event, KeyVerificationMac):
+            sas = self.nio.key_verifications[event.transaction_id]
+            message = sas.get_mac()
+            assert not isinstance(await self.nio.to_device(message), ToDeviceError)
 
     async def new_room(self, *others: NioDevice | Client) -> str:
         """A new encrypted room, with an invitation for others."""

@@ -12,7 +12,7 @@ import pytest_asyncio
 from .client import Client
 from .conftest import NewUser
 from .harness import TinyServer
-from .nio_device import NioDevice, until
+from .nio_device import NioDevice, done, until
 
 # nio's own dependencies warn of what newer versions make of them.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -54,6 +54,16 @@ async def test_encrypted_room(fresh_server: TinyServer, new_user: NewUser, start
         await each.knows(*(other for other in everybody if other is not each))
     for speaker in everybody:
         await heard(room, speaker, everybody, f"from {speaker.device_id}")
+
+    # Two devices compare emoji.
+    theirs = alice.device(bob.user_id, bob.device_id)
+    assert theirs is not None
+    done(await alice.nio.start_key_verification(theirs))
+    await until(
+        "both are verified", lambda: theirs.verified and bob.nio.device_store[alice.user_id][alice.device_id].verified
+    )
+    assert alice.emoji == bob.emoji
+    assert len(alice.emoji[0]) == 7
 
     # One device is away, and the server is killed meanwhile.
     await tablet.stop()
