@@ -46,6 +46,23 @@ class IncomingCall(Protocol):
         """The ASGI scope."""
         ...
 
+    @property
+    def query_parameters(self) -> dict[str, list[str]]:
+        """The values of each query parameter. Raises InvalidParam."""
+        ...
+
+
+class ServiceTokens(Protocol):
+    """Who else gives out access tokens: application services, which act for users of theirs."""
+
+    def requester_of(self, token_hash: bytes, call: IncomingCall) -> Requester | None:
+        """The requester of a service's token (by its SHA-256), or None where it is no service's.
+
+        Raises:
+            Forbidden, UnknownDevice, UserDeactivated, UserLocked.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
@@ -89,11 +106,14 @@ class TokenCache:
 class TokenAuthenticator:
     """Implements the HTTP floor's `Authenticator` for the access tokens of local users."""
 
-    def __init__(self, db: Database, clock: Clock, cache: TokenCache, last_seen: LastSeen) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, cache: TokenCache, last_seen: LastSeen, services: ServiceTokens
+    ) -> None:
         self._db = db
         self._clock = clock
         self._cache = cache
         self._last_seen = last_seen
+        self._services = services
 
     async def authenticate(self, token: str, call: IncomingCall) -> Requester:
         """The requester of an access token.
@@ -101,10 +121,14 @@ class TokenAuthenticator:
         Raises:
             UnknownToken: never given out, logged out, or expired (then with `soft_logout`).
             UserLocked: the account is locked and this is not a logout.
+            Forbidden, UnknownDevice, UserDeactivated: an application service may not act for whom it names.
         """
         access_hash = digest(token)
         entry = self._cache.get(access_hash)
         if entry is None:
+            acting = self._services.requester_of(access_hash, call)
+            if acting is not None:
+                return acting
             entry = await self._look_up(access_hash)
         now = self._clock.now_ms()
         if entry.expires is not None and entry.expires <= now:

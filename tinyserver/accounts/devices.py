@@ -11,7 +11,7 @@ from typing import Any
 from tinyserver.accounts.last_seen import LastSeen
 from tinyserver.accounts.password_check import PasswordCheck, PasswordStage
 from tinyserver.accounts.requester import Requester
-from tinyserver.accounts.sessions import Sessions, check_device_name
+from tinyserver.accounts.sessions import Sessions, check_device_id, check_device_name
 from tinyserver.accounts.uia import UserInteractiveAuth
 from tinyserver.protocol.errors import NotFound
 from tinyserver.storage import devices
@@ -45,14 +45,25 @@ class Devices:
         return self._shown(requester, row)
 
     async def rename(self, requester: Requester, device_id: str, display_name: str | None) -> None:
-        """Give a device another display name (None: it stays). Raises NotFound, InvalidParam."""
+        """Give a device another display name (None: it stays). An application service makes devices that way.
+
+        Raises:
+            NotFound, InvalidParam.
+
+        spec: client-server-api#device-management, application-service-api#device-management
+        """
         if display_name is not None:
             check_device_name(display_name)
 
         def step(tx: WriteTransaction) -> None:
             row = devices.find(tx, requester.user_nid, device_id)
             if row is None:
-                raise NotFound("You have no such device.")
+                if requester.appservice is None:
+                    raise NotFound("You have no such device.")
+                check_device_id(device_id)
+                nid = devices.add(tx, requester.user_nid, device_id, display_name, None)
+                self._sessions.device_renamed(tx, requester.user_nid, nid)
+                return
             if display_name is not None and display_name != row.display_name:
                 devices.rename(tx, row.nid, display_name)
                 self._sessions.device_renamed(tx, requester.user_nid, row.nid)
@@ -65,6 +76,9 @@ class Devices:
         Raises:
             UserInteractionRequired: the user must first prove who they are.
         """
+        if requester.appservice is not None:
+            await self.remove_proved(requester, device_ids)
+            return
         await self._uia.authorise(
             auth,
             operation=f"delete devices of {requester.user_id}",

@@ -62,7 +62,7 @@ class Login:
         """
         wanted.check()
         _, user = await self._passwords.check(identifier, password)
-        return await self._open(user.nid, wanted)
+        return await self.open(user.nid, wanted)
 
     async def with_token(self, token: str, wanted: NewSession) -> LoggedIn:
         """Log in with a token from :meth:`new_token`; it is spent by that.
@@ -74,7 +74,7 @@ class Login:
         user, expires = self._login_tokens.pop(digest(token), (0, 0.0))
         if expires <= self._monotonic():
             raise Forbidden("The login token is not known, was used already, or has expired. Get a new one.")
-        return await self._open(user, wanted)
+        return await self.open(user, wanted)
 
     async def new_token(self, requester: Requester, auth: Mapping[str, Any] | None) -> tuple[str, int]:
         """A token with which another device can log in once, and its lifetime in milliseconds.
@@ -102,7 +102,14 @@ class Login:
         self._login_tokens[digest(token)] = (user, now + seconds)
         return token
 
-    async def _open(self, user: int, wanted: NewSession) -> LoggedIn:
+    async def open(self, user: int, wanted: NewSession) -> LoggedIn:
+        """Open a session for a user (by number) who has proved who they are, or whose application service has.
+
+        Raises:
+            Forbidden: the account is closed.
+            UserLocked.
+        """
+
         def step(tx: WriteTransaction) -> LoggedIn:
             account = accounts.get(tx, user)
             if account is None or account.is_deactivated:

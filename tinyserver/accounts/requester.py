@@ -20,3 +20,12 @@ class Requester:
     is_admin: bool = False
     token_nid: int | None = None
     appservice: str | None = None
+    is_rate_limited: bool = True
+
+    @property
+    def txn_scope(self) -> int | None:
+        """Within what its transaction IDs are unique: a device by its number, or a user, as a negative number, for whom
+        an application service acts without a device."""
+        if self.device_nid is None and self.appservice is not None:
+            return -self.user_nid
+        return self.device_nid

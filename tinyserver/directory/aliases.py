@@ -42,6 +42,17 @@ class RemoteAliases(Protocol):
         """(room ID, servers in the room) of another server's alias; raises NotFound."""
 
 
+class AliasReservations(Protocol):
+    """Who lays claim to aliases (implemented by application services)."""
+
+    def check_alias(self, alias: str, service_id: str | None) -> None:
+        """See that an alias may be made or removed by an application service, or (None) by anybody else.
+
+        Raises:
+            Exclusive.
+        """
+
+
 class Aliases:
     """The aliases of this server.
 
@@ -49,15 +60,22 @@ class Aliases:
         db: where they are stored.
         pipeline: sends the event by which a room forgets an alias.
         server_name: this server.
+        reservations: who lays claim to aliases.
         remote: other servers' aliases, or None without federation.
     """
 
     def __init__(
-        self, db: Database, pipeline: EventPipeline, server_name: str, remote: RemoteAliases | None = None
+        self,
+        db: Database,
+        pipeline: EventPipeline,
+        server_name: str,
+        reservations: AliasReservations,
+        remote: RemoteAliases | None = None,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
         self._server_name = server_name
+        self._reservations = reservations
         self._remote = remote
 
     async def resolve(self, alias: str) -> ResolvedAlias:
@@ -90,12 +108,14 @@ class Aliases:
             Forbidden: the user is not in the room.
             NotFound: this server does not know the room.
             Unknown: the alias exists already (status 409).
+            Exclusive: it is an application service's.
         """
         _check(alias)
         if domain_of(alias) != self._server_name:
             raise InvalidParam(f"Aliases made here end in :{self._server_name}")
         if alias.startswith("#:"):
             raise InvalidParam("An alias needs something between the # and the colon")
+        self._reservations.check_alias(alias, requester.appservice)
 
         def step(tx: WriteTransaction) -> None:
             room = known_room(tx, room_id)
@@ -115,8 +135,10 @@ class Aliases:
             NotFound: there is no such alias here.
             Forbidden: the user has neither made it, nor the power to change the room's main address, nor is an
                 administrator.
+            Exclusive: it is an application service's.
         """
         _check(alias)
+        self._reservations.check_alias(alias, requester.appservice)
 
         def step(tx: WriteTransaction) -> None:
             found = rooms.of_alias(tx, alias)

@@ -108,6 +108,8 @@ class CrossSigning:
         reset_url: str,
     ) -> None:
         """Have the requester prove to be the user: by password, or on the page if that is how the device came in."""
+        if requester.appservice is not None:
+            return
         if self._is_of_oauth(requester):
             self._resets.check(requester.user_nid, auth, reset_url)
             return

@@ -100,7 +100,7 @@ class ToDevice:
         servers = by_server(checked)
         local = servers.pop(self._server_name, {})
         digest = hashlib.blake2b(f"{event_type}\0{txn_id}".encode(), digest_size=16).digest()
-        sending_device = requester.device_nid
+        sending_device = requester.txn_scope
 
         def step(tx: WriteTransaction) -> None:
             if sending_device is not None and not to_device.is_new_request(tx, sending_device, digest):

@@ -83,6 +83,8 @@ class RoomRequest:
     initial_state: list[InitialState] = field(default_factory=list)
     is_direct: bool = False
     power_level_content_override: dict[str, Any] = field(default_factory=dict)
+    appservice: str | None = None
+    """The application service that makes the room, if one does."""
 
 
 class RoomCreation:

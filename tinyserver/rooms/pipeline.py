@@ -177,7 +177,8 @@ class EventPipeline:
             return known
         room = rooms.get(tx, room_nid)
         event, auth = self._prepare(tx, room, draft)
-        admission = Admission(event, room.state, auth, device=draft.device, txn_id=draft.txn_id)
+        flags = Flag.NONE if draft.origin_server_ts is None else Flag.DATED
+        admission = Admission(event, room.state, auth, flags, device=draft.device, txn_id=draft.txn_id)
         return self._appender.append(tx, room, admission)
 
     def prepare(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> Event:

@@ -65,12 +65,14 @@ class Sending:
         is_admin: bool = False,
         device: int | None = None,
         txn_id: str | None = None,
+        timestamp: int | None = None,
     ) -> str:
         """Send a message event; a redaction among them goes the way of `redact`.
 
         Args:
             is_admin: as for `redact`.
             device, txn_id: the same pair gives the same event, however often it is sent.
+            timestamp: when it was sent (ms since 1970), for those who may say so.
 
         Returns:
             The event ID.
@@ -89,7 +91,7 @@ class Sending:
             return await self.redact(sender, room_id, redacts, content, is_admin=is_admin, device=device, txn_id=txn_id)
         check_txn_id(txn_id)
         check_names(event_type, None)
-        draft = EventDraft(event_type, sender, content, device=device, txn_id=txn_id)
+        draft = EventDraft(event_type, sender, content, device=device, txn_id=txn_id, origin_server_ts=timestamp)
 
         def step(tx: WriteTransaction) -> str:
             known = self._sent_before(tx, room_id, draft)
@@ -118,6 +120,7 @@ class Sending:
         is_guest: bool = False,
         device: int | None = None,
         txn_id: str | None = None,
+        timestamp: int | None = None,
     ) -> str:
         """Set a state event. Setting what is set already sends nothing.
 
@@ -137,7 +140,15 @@ class Sending:
         spec: client-server-api#sending-events-to-a-room
         """
         check_names(event_type, state_key)
-        draft = EventDraft(event_type, sender, content, state_key=state_key, device=device, txn_id=txn_id)
+        draft = EventDraft(
+            event_type,
+            sender,
+            content,
+            state_key=state_key,
+            device=device,
+            txn_id=txn_id,
+            origin_server_ts=timestamp,
+        )
         if event_type == "m.room.member" and content.get("membership") == "invite":
             check_user_id(state_key)
             if self._membership.is_elsewhere(state_key):

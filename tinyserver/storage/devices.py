@@ -63,11 +63,11 @@ def of_user(tx: ReadTransaction, user: int) -> list[DeviceRow]:
     ]
 
 
-def add(tx: WriteTransaction, user: int, device_id: str, display_name: str | None, seen: Seen) -> int:
-    """Add a device; its ID is free. Returns its number."""
+def add(tx: WriteTransaction, user: int, device_id: str, display_name: str | None, seen: Seen | None) -> int:
+    """Add a device that was used just now (None: never); its ID is free. Returns its number."""
     nid = tx.execute(
         "INSERT INTO devices (user, device_id, display_name, seen_ts, seen_ip, seen_agent) VALUES (?, ?, ?, ?, ?, ?)",
-        (user, device_id, display_name, seen.ts, seen.ip, seen.agent),
+        (user, device_id, display_name, *((None, None, None) if seen is None else (seen.ts, seen.ip, seen.agent))),
     ).lastrowid
     assert nid is not None
     return nid

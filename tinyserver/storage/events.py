@@ -388,7 +388,7 @@ def newest_timestamp(tx: ReadTransaction) -> int:
     """The greatest `origin_server_ts` (ms) among those of the newest events that users of this server sent, 0 if there
     are none: for clocks that jumped backwards."""
     value = tx.value(
-        "SELECT max(ts) FROM (SELECT ts, sender FROM events ORDER BY nid DESC LIMIT 2000) "
-        "WHERE sender IN (SELECT nid FROM users)"
+        f"SELECT max(ts) FROM (SELECT ts, sender, flags FROM events ORDER BY nid DESC LIMIT 2000) "
+        f"WHERE NOT flags & {int(Flag.DATED)} AND sender IN (SELECT nid FROM users)"
     )
     return int(value or 0)

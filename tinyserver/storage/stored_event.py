@@ -20,6 +20,8 @@ class Flag(IntFlag):
     """Known for its content only (auth events, state of a joined room): no state around it is known."""
     REDACTED = 8
     """Its body has been reduced by a redaction."""
+    DATED = 32
+    """An application service chose its time."""
     PARENT = 16
     """Events relate to it (or did) in a way that is aggregated."""
 

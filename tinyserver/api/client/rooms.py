@@ -9,7 +9,7 @@ import msgspec
 from tinyserver.api.calls import Call, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.protocol.errors import MaxDelayExceeded, Unknown
+from tinyserver.protocol.errors import InvalidParam, MaxDelayExceeded, Unknown
 from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
 from tinyserver.rooms.delayed_events import DelayedEvents, Wanted
 from tinyserver.rooms.sending import Sending
@@ -54,6 +54,8 @@ class SendQuery(msgspec.Struct):
     """After how many milliseconds the event is to be sent (MSC4140); None: now."""
 
     delay: int | None = msgspec.field(default=None, name="org.matrix.msc4140.delay")
+    ts: str | None = None
+    """When an application service says that it was sent (ms since 1970); of others it is not looked at."""
 
 
 class RoomsApi:
@@ -86,6 +88,7 @@ class RoomsApi:
             creator=call.requester.user_id,
             preset=body.preset or ("public_chat" if is_public else "private_chat"),
             is_public=is_public,
+            appservice=call.requester.appservice,
             room_version=body.room_version,
             alias_localpart=body.room_alias_name,
             name=body.name,
@@ -136,8 +139,9 @@ class RoomsApi:
             call.path["eventType"],
             call.body,
             is_admin=call.requester.is_admin,
-            device=call.requester.device_nid,
+            device=call.requester.txn_scope,
             txn_id=call.path.get("txnId"),
+            timestamp=_timestamp(call),
         )
         return {"event_id": event_id}
 
@@ -162,6 +166,7 @@ class RoomsApi:
             call.path.get("stateKey", ""),
             call.body,
             is_guest=call.requester.is_guest,
+            timestamp=_timestamp(call),
         )
         return {"event_id": event_id}
 
@@ -183,7 +188,7 @@ class RoomsApi:
             call.path["eventId"],
             call.body,
             is_admin=call.requester.is_admin,
-            device=call.requester.device_nid,
+            device=call.requester.txn_scope,
             txn_id=call.path.get("txnId"),
         )
         return {"event_id": event_id}
@@ -200,3 +205,16 @@ class RoomsApi:
             code, limit = error.errcode, self._delayed.limits.max_delay
             told = {"org.matrix.msc4140.errcode": code, "org.matrix.msc4140.max_delay": limit}
             raise Unknown(error.message, status=400, extra=told) from error
+
+
+def _timestamp(call: Call[dict[str, Any], SendQuery]) -> int | None:
+    """What an application service says when an event was sent. Raises InvalidParam.
+
+    spec: application-service-api#timestamp-massaging
+    """
+    text = call.query.ts
+    if text is None or call.requester.appservice is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) < 2**53):
+        raise InvalidParam("ts must be milliseconds since 1970")
+    return int(text)

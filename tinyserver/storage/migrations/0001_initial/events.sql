@@ -16,7 +16,7 @@ CREATE TABLE events (
     redacted_by INTEGER,                 -- events.nid of the redaction that was applied
     notify    INTEGER NOT NULL DEFAULT 0, -- notification class under the default push rules
     thread    INTEGER,                   -- events.nid of the thread's root
-    device    INTEGER,                   -- devices.nid of the local sender ...
+    device    INTEGER,                   -- devices.nid of the local sender (or minus names.nid)
     txn_id    TEXT,                      -- ... and its transaction ID
     auth      BLOB NOT NULL,             -- nids of the auth events, packed
     body      BLOB NOT NULL              -- the PDU, see event_codec

@@ -25,7 +25,7 @@ CREATE TABLE to_device_queues (
 
 -- The requests of a sending device that were carried out, so that one which is sent again does nothing.
 CREATE TABLE to_device_requests (
-    device   INTEGER NOT NULL,              -- devices.nid of the sender
+    device   INTEGER NOT NULL,              -- devices.nid of the sender, or minus names.nid of one without device
     digest   BLOB NOT NULL,                 -- of the event type and the transaction ID
     position INTEGER NOT NULL,
     PRIMARY KEY (device, digest)

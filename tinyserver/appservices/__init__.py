@@ -1,0 +1,1 @@
+"""Application services: bridges and bots that act for many users, and are told what happens around them."""

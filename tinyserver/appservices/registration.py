@@ -1,0 +1,174 @@
+"""What an application service is registered with: a YAML file, as bridges generate it.
+
+spec: application-service-api#registration
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tinyserver.outgoing.errors import OutgoingError
+from tinyserver.outgoing.targets import target_of_url
+from tinyserver.protocol.identifiers import is_valid_user_id
+from tinyserver.protocol.linear_patterns import LinearPattern, PatternError
+
+MAX_BYTES = 256 * 1024
+MAX_NAMESPACES = 100
+"""Of each kind."""
+_MAX_TEXT = 1024
+
+
+class RegistrationError(Exception):
+    """A registration cannot be used; the message says what is wrong with it."""
+
+
+class NamespaceEntry(msgspec.Struct):
+    """One namespace as it stands in the file."""
+
+    regex: str
+    exclusive: bool = False
+
+
+class NamespacesTable(msgspec.Struct):
+    """The namespaces as they stand in the file."""
+
+    users: list[NamespaceEntry] | None = None
+    rooms: list[NamespaceEntry] | None = None
+    aliases: list[NamespaceEntry] | None = None
+
+
+class RegistrationFile(msgspec.Struct):
+    """The file; keys that are not known are left alone."""
+
+    id: str
+    url: str | None
+    as_token: str
+    hs_token: str
+    sender_localpart: str
+    namespaces: NamespacesTable | None
+    rate_limited: bool | None = True
+    protocols: list[str] | None = None
+    receive_ephemeral: bool | None = None
+    push_ephemeral: bool | None = msgspec.field(default=None, name="de.sorunome.msc2409.push_ephemeral")
+    push_ephemeral_in_short: bool | None = msgspec.field(default=None, name="push_ephemeral")
+    msc3202: bool | None = msgspec.field(default=None, name="org.matrix.msc3202")
+    msc4190: bool | None = msgspec.field(default=None, name="io.element.msc4190")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Some user IDs, room IDs or aliases; with `is_exclusive` nobody else may make any of them."""
+
+    pattern: LinearPattern
+    is_exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A checked registration.
+
+    `url` is where requests go, without a slash at its end (None: nowhere). `wants_ephemeral` is for typing, receipts and
+    presence, `wants_devices` for messages to devices, device lists and key counts. `uses_old_names` says that the file
+    asks for ephemeral data by the key of the proposal, so that it is sent under that name, too.
+    """
+
+    id: str
+    url: str | None
+    as_token: str
+    hs_token: str
+    sender_localpart: str
+    users: tuple[Namespace, ...]
+    rooms: tuple[Namespace, ...]
+    aliases: tuple[Namespace, ...]
+    is_rate_limited: bool
+    protocols: tuple[str, ...]
+    wants_ephemeral: bool
+    wants_devices: bool
+    uses_old_names: bool
+
+
+def parse_registration(text: str, server_name: str) -> Registration:
+    """The registration in the text of a file.
+
+    Raises:
+        RegistrationError: it is no YAML, or lacks something, or holds something that cannot be used.
+    """
+    found = _decoded(text)
+    for key in ("id", "as_token", "hs_token"):
+        value = getattr(found, key)
+        if not value or len(value) > _MAX_TEXT or not value.isprintable():
+            raise RegistrationError(f"'{key}' must be text of 1 to {_MAX_TEXT} printable characters")
+    for key in ("as_token", "hs_token"):
+        if not getattr(found, key).isascii() or " " in getattr(found, key):
+            raise RegistrationError(f"'{key}' must be ASCII without spaces: it is sent in a header")
+    if not found.sender_localpart or not is_valid_user_id(f"@{found.sender_localpart}:{server_name}"):
+        raise RegistrationError("'sender_localpart' must be the part of a user ID between the @ and the colon")
+    names = found.namespaces or NamespacesTable()
+    protocols = tuple(found.protocols or ())
+    if len(protocols) > MAX_NAMESPACES or any(not each or len(each) > _MAX_TEXT for each in protocols):
+        raise RegistrationError("'protocols' must be a list of short names")
+    old_names = found.push_ephemeral or found.push_ephemeral_in_short
+    return Registration(
+        id=found.id,
+        url=_checked_url(found.url),
+        as_token=found.as_token,
+        hs_token=found.hs_token,
+        sender_localpart=found.sender_localpart,
+        users=_compiled("users", names.users),
+        rooms=_compiled("rooms", names.rooms),
+        aliases=_compiled("aliases", names.aliases),
+        is_rate_limited=found.rate_limited is not False,
+        protocols=protocols,
+        wants_ephemeral=bool(found.receive_ephemeral or old_names),
+        wants_devices=bool(found.msc3202),
+        uses_old_names=bool(old_names or found.msc3202),
+    )
+
+
+def _decoded(text: str) -> RegistrationFile:
+    if len(text) > MAX_BYTES:
+        raise RegistrationError(f"it is larger than {MAX_BYTES} bytes")
+    # Only who has application services pays for it.
+    import yaml
+
+    try:
+        value: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RegistrationError(f"it is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise RegistrationError("it must be a YAML mapping with the keys id, url, as_token, hs_token, ...")
+    try:
+        return msgspec.convert({str(key): each for key, each in value.items()}, RegistrationFile)
+    except msgspec.ValidationError as error:
+        raise RegistrationError(f"{error} (text that looks like a number needs quotes)") from error
+    except RecursionError as error:
+        raise RegistrationError("it refers to itself") from error
+
+
+def _checked_url(url: str | None) -> str | None:
+    if not url:
+        return None
+    try:
+        target_of_url(url)
+    except OutgoingError as error:
+        raise RegistrationError(f"'url' must be an http or https URL, or null: {error}") from error
+    if "?" in url or "#" in url:
+        raise RegistrationError("'url' must not have a query or a fragment")
+    return url.rstrip("/")
+
+
+def _compiled(kind: str, entries: list[NamespaceEntry] | None) -> tuple[Namespace, ...]:
+    if entries is None:
+        return ()
+    if len(entries) > MAX_NAMESPACES:
+        raise RegistrationError(f"'namespaces.{kind}' has more than {MAX_NAMESPACES} entries")
+    found = []
+    for index, entry in enumerate(entries):
+        try:
+            found.append(Namespace(LinearPattern(entry.regex), entry.exclusive))
+        except PatternError as error:
+            raise RegistrationError(f"'namespaces.{kind}[{index}].regex' cannot be used: {error}") from error
+    return tuple(found)
