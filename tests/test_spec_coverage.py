@@ -26,7 +26,7 @@ OUTGOING = "this server calls it, others serve it"
 OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "third-party identifiers and mail are not built yet"
-BRIDGES = "application services are not built yet"
+BRIDGES = "nothing is sent to application services yet"
 ADMIN = "suspending and locking accounts is not built yet"
 POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
 IDENTITY = "identity servers are not built yet"

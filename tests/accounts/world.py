@@ -15,6 +15,8 @@ from tinyserver.accounts.registration_tokens import RegistrationTokens
 from tinyserver.accounts.sessions import Lifetimes, NewSession, Origin, Sessions, Tokens
 from tinyserver.accounts.shared_secret import SharedSecretRegistration
 from tinyserver.accounts.uia import UserInteractiveAuth
+from tinyserver.appservices.accounts import Masquerade
+from tinyserver.appservices.services import Services
 from tinyserver.clock import Clock
 from tinyserver.storage.database import Commit, Database
 
@@ -69,7 +71,13 @@ class World:
         self.clock = Clock(wall=lambda: self.time.wall, monotonic=self.time.monotonic)
         self.cache = TokenCache()
         self.last_seen = LastSeen(self.db, self.time.monotonic)
-        self.authenticator = TokenAuthenticator(self.db, self.clock, self.cache, self.last_seen)
+        self.authenticator = TokenAuthenticator(
+            self.db,
+            self.clock,
+            self.cache,
+            self.last_seen,
+            Masquerade(self.db, Services(self.db, self.clock, "tiny.test", [])),
+        )
         self.sessions = Sessions(self.db, self.clock, self.cache, Lifetimes(access=60_000, refresh=3_600_000))
         self.hasher = PasswordHasher(1024 * 1024, 1)
         self.uia = UserInteractiveAuth(self.time.monotonic)

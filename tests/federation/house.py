@@ -58,6 +58,9 @@ ALICE = "@alice:tiny.test"
 
 
 class Nobody:
+    def is_exempt(self, token: str) -> bool:
+        return False
+
     async def authenticate(self, token: str, call: Call[Any, Any]) -> Requester:
         raise UnknownToken
 

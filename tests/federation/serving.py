@@ -24,6 +24,7 @@ from tinyserver.api.federation.user_keys import UserKeysApi
 from tinyserver.api.listeners import HttpListener
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
+from tinyserver.appservices.services import Services
 from tinyserver.config import Listener, RateLimits
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
@@ -58,6 +59,9 @@ V1, V2 = "/_matrix/federation/v1", "/_matrix/federation/v2"
 
 
 class Nobody:
+    def is_exempt(self, token: str) -> bool:
+        return False
+
     async def authenticate(self, token: str, call: Call[Any, Any]) -> Requester:
         raise UnknownToken
 
@@ -73,7 +77,7 @@ class Site:
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         states = RoomStates(self.db)
-        self.aliases = Aliases(self.db, self.pipeline, US)
+        self.aliases = Aliases(self.db, self.pipeline, US, Services(self.db, self.clock, US, []))
         self.directory = PublicRooms(self.db, US)
         self.profiles = Profiles(self.db, AccountsDirectory(self.db, US))
         handshakes = Handshakes(self.db, self.pipeline, world.key_ring, states, US, key)

@@ -63,6 +63,10 @@ class ServiceTokens(Protocol):
         """
         ...
 
+    def is_known(self, token_hash: bytes) -> bool:
+        """Whether a token (by its SHA-256) is a service's."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
@@ -140,6 +144,10 @@ class TokenAuthenticator:
             agent = call.headers.get("user-agent", "")[:MAX_AGENT]
             self._last_seen.note(requester.device_nid, Seen(now, call.client_address, agent))
         return requester
+
+    def is_exempt(self, token: str) -> bool:
+        """Whether requests that need no access token, but have this one, are free of rate limits."""
+        return self._services.is_known(digest(token))
 
     async def _look_up(self, access_hash: bytes) -> Authenticated:
         found = self._db.glance(lambda tx: _find(tx, access_hash))

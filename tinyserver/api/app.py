@@ -143,7 +143,7 @@ class _App:
         return await route.handler(call)
 
     async def _authenticate(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
-        token = _access_token(call)
+        token = call.access_token
         if token is None:
             if endpoint.auth is Auth.OPTIONAL:
                 return
@@ -180,19 +180,12 @@ class _App:
             return
         requester = call.optional_requester
         if requester is not None:
-            self._limiter.spend(endpoint.limit, requester.user_id, is_admin=requester.is_admin)
-        else:
+            if requester.is_rate_limited:
+                self._limiter.spend(endpoint.limit, requester.user_id, is_admin=requester.is_admin)
+            return
+        token = call.access_token
+        if token is None or not self._authenticator.is_exempt(token):
             self._limiter.spend(endpoint.limit, address_key(call.client_address))
-
-
-def _access_token(call: Call[Any, Any]) -> str | None:
-    """The token of the Authorization header, or else of the query. spec: client-server-api#using-access-tokens"""
-    scheme, _, token = call.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    if b"access_token=" in call.scope["query_string"]:
-        return next(iter(call.query_parameters.get("access_token", ())), None)
-    return None
 
 
 async def _while_connected(call: Call[Any, Any], route: Route) -> Answer:

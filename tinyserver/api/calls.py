@@ -142,6 +142,16 @@ class Call(Generic[BodyT, QueryT]):
             self._parameters = parameters
         return self._parameters
 
+    @property
+    def access_token(self) -> str | None:
+        """The token of the Authorization header, or else of the query. spec: client-server-api#using-access-tokens"""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
+        if b"access_token=" in self.scope["query_string"]:
+            return next(iter(self.query_parameters.get("access_token", ())), None)
+        return None
+
     async def receive(self) -> Message:
         """The next ASGI message of the request. Raises ClientGone when the client has closed the connection."""
         message = await self._receive()
@@ -199,4 +209,8 @@ class Authenticator(Protocol):
 
         Raises UnknownToken, UserLocked, Forbidden or another MatrixError.
         """
+        ...
+
+    def is_exempt(self, token: str) -> bool:
+        """Whether requests that need no access token, but have this one, are free of rate limits."""
         ...

@@ -34,6 +34,8 @@ from tinyserver.storage import accounts, devices
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
+SERVICE_LOGIN = "m.login.application_service"
+"""The type of login, and of registration, by which services have sessions of users of theirs."""
 _DEVICE_PARAMETERS = ("device_id", "org.matrix.msc3202.device_id")
 
 
@@ -60,6 +62,10 @@ class Masquerade:
         user_id = next(iter(parameters.get("user_id", ())), "") or service.sender
         device_id = next((parameters[name][0] for name in _DEVICE_PARAMETERS if name in parameters), None)
         return self._db.glance(lambda tx: _acting_for(tx, service, user_id, device_id))
+
+    def is_known(self, token_hash: bytes) -> bool:
+        """Whether a token is a service's: what it does in its own name is not limited."""
+        return self._services.of_token(token_hash) is not None
 
 
 def _acting_for(tx: ReadTransaction, service: Service, user_id: str, device_id: str | None) -> Requester:

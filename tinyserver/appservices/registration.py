@@ -50,12 +50,6 @@ class RegistrationFile(msgspec.Struct):
     sender_localpart: str
     namespaces: NamespacesTable | None
     rate_limited: bool | None = True
-    protocols: list[str] | None = None
-    receive_ephemeral: bool | None = None
-    push_ephemeral: bool | None = msgspec.field(default=None, name="de.sorunome.msc2409.push_ephemeral")
-    push_ephemeral_in_short: bool | None = msgspec.field(default=None, name="push_ephemeral")
-    msc3202: bool | None = msgspec.field(default=None, name="org.matrix.msc3202")
-    msc4190: bool | None = msgspec.field(default=None, name="io.element.msc4190")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +62,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A checked registration.
-
-    `url` is where requests go, without a slash at its end (None: nowhere). `wants_ephemeral` is for typing, receipts and
-    presence, `wants_devices` for messages to devices, device lists and key counts. `uses_old_names` says that the file
-    asks for ephemeral data by the key of the proposal, so that it is sent under that name, too.
-    """
+    """A checked registration. `url` is where the service listens, without a slash at its end (None: nowhere)."""
 
     id: str
     url: str | None
@@ -84,10 +73,6 @@ class Registration:
     rooms: tuple[Namespace, ...]
     aliases: tuple[Namespace, ...]
     is_rate_limited: bool
-    protocols: tuple[str, ...]
-    wants_ephemeral: bool
-    wants_devices: bool
-    uses_old_names: bool
 
 
 def parse_registration(text: str, server_name: str) -> Registration:
@@ -107,10 +92,6 @@ def parse_registration(text: str, server_name: str) -> Registration:
     if not found.sender_localpart or not is_valid_user_id(f"@{found.sender_localpart}:{server_name}"):
         raise RegistrationError("'sender_localpart' must be the part of a user ID between the @ and the colon")
     names = found.namespaces or NamespacesTable()
-    protocols = tuple(found.protocols or ())
-    if len(protocols) > MAX_NAMESPACES or any(not each or len(each) > _MAX_TEXT for each in protocols):
-        raise RegistrationError("'protocols' must be a list of short names")
-    old_names = found.push_ephemeral or found.push_ephemeral_in_short
     return Registration(
         id=found.id,
         url=_checked_url(found.url),
@@ -121,10 +102,6 @@ def parse_registration(text: str, server_name: str) -> Registration:
         rooms=_compiled("rooms", names.rooms),
         aliases=_compiled("aliases", names.aliases),
         is_rate_limited=found.rate_limited is not False,
-        protocols=protocols,
-        wants_ephemeral=bool(found.receive_ephemeral or old_names),
-        wants_devices=bool(found.msc3202),
-        uses_old_names=bool(old_names or found.msc3202),
     )
 
 

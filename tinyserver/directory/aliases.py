@@ -13,6 +13,7 @@ from tinyserver.directory.permission import may_set_aliases
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound, Unknown
 from tinyserver.protocol.identifiers import InvalidIdentifier, domain_of, parse_room_alias
 from tinyserver.rooms.access import known_room, membership_of
+from tinyserver.rooms.creation import AliasReservations
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.visibility import is_world_readable
@@ -40,17 +41,6 @@ class RemoteAliases(Protocol):
 
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
         """(room ID, servers in the room) of another server's alias; raises NotFound."""
-
-
-class AliasReservations(Protocol):
-    """Who lays claim to aliases (implemented by application services)."""
-
-    def check_alias(self, alias: str, service_id: str | None) -> None:
-        """See that an alias may be made or removed by an application service, or (None) by anybody else.
-
-        Raises:
-            Exclusive.
-        """
 
 
 class Aliases:

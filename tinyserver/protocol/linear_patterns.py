@@ -120,8 +120,8 @@ class LinearPattern:
                 self._free[state].append((begin, 0))
                 self._free[self._sequence(alternative, begin)].append((end, 0))
             return end
-        if operation in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-            return self._repeat(*argument, state)
+        if operation in ("MAX_REPEAT", "MIN_REPEAT"):
+            return self._repeat(argument[0], argument[1], argument[2], state)
         if operation == "AT":
             needed = _START if str(argument) in _STARTS else _END if str(argument) in _ENDS else 0
             if not needed:
@@ -137,8 +137,9 @@ class LinearPattern:
         return end
 
     def _repeat(self, least: int, most: Any, inner: Any, state: int) -> int:
+        # Each repetition has a state of its own, also one of nothing: so all of them together are bounded.
         for _ in range(least):
-            state = self._sequence(inner, state)
+            state = self._sequence(inner, self._after(state))
         if str(most) == "MAXREPEAT":
             begin, end = self._state(), self._state()
             self._free[state] += [(begin, 0), (end, 0)]
@@ -147,9 +148,14 @@ class LinearPattern:
         end = self._state()
         self._free[state].append((end, 0))
         for _ in range(most - least):
-            state = self._sequence(inner, state)
+            state = self._sequence(inner, self._after(state))
             self._free[state].append((end, 0))
         return end
+
+    def _after(self, state: int) -> int:
+        following = self._state()
+        self._free[state].append((following, 0))
+        return following
 
 
 def _test(operation: str, argument: Any) -> _Test:
@@ -169,4 +175,4 @@ def _test(operation: str, argument: Any) -> _Test:
         negated = str(argument[0][0]) == "NEGATE"
         tests = [_test(str(kind), value) for kind, value in argument[negated:]]
         return lambda character: any(test(character) for test in tests) is not negated
-    raise PatternError("back-references and looking around are not supported")
+    raise PatternError("back-references, looking around and possessive groups are not supported")

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tinyserver.protocol.auth_rules import AuthError
 from tinyserver.protocol.errors import (
@@ -87,6 +87,17 @@ class RoomRequest:
     """The application service that makes the room, if one does."""
 
 
+class AliasReservations(Protocol):
+    """Who lays claim to aliases (implemented by application services)."""
+
+    def check_alias(self, alias: str, service_id: str | None) -> None:
+        """See that an alias may be made or removed by an application service, or (None) by anybody else.
+
+        Raises:
+            Exclusive.
+        """
+
+
 class RoomCreation:
     """Creates rooms.
 
@@ -94,6 +105,7 @@ class RoomCreation:
         db: where rooms are stored.
         pipeline: makes their events.
         membership: invites people.
+        reservations: who lays claim to aliases.
         server_name: this server.
         default_version: the room version for those who do not ask for one.
     """
@@ -103,12 +115,14 @@ class RoomCreation:
         db: Database,
         pipeline: EventPipeline,
         membership: RoomMembership,
+        reservations: AliasReservations,
         server_name: str,
         default_version: str,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
         self._membership = membership
+        self._reservations = reservations
         self._server_name = server_name
         self._default_version = default_version
 
@@ -121,6 +135,7 @@ class RoomCreation:
         Raises:
             UnsupportedRoomVersion: there is no such room version.
             RoomInUse: the alias is taken.
+            Exclusive: the alias is an application service's.
             InvalidRoomState: the events asked for cannot be sent in their order.
             Forbidden, InviteBlocked: somebody cannot be invited; nothing is made then.
             InvalidParam, BadJson, TooLarge: something asked for is malformed.
@@ -128,7 +143,7 @@ class RoomCreation:
         spec: client-server-api#creation
         """
         version = get_room_version(self._default_version if request.room_version is None else request.room_version)
-        alias = self._alias(request.alias_localpart)
+        alias = self._alias(request)
         invitees = _invitees(request)
         if request.has_third_party_invites:
             raise ServerNotTrusted("This server has no identity server: invite people by their Matrix user IDs")
@@ -256,12 +271,14 @@ class RoomCreation:
         except AuthError as error:
             raise InvalidRoomState(f"The {draft.type} event cannot be sent: {error.message}") from error
 
-    def _alias(self, localpart: str | None) -> str | None:
+    def _alias(self, request: RoomRequest) -> str | None:
+        localpart = request.alias_localpart
         if localpart is None:
             return None
         alias = f"#{localpart}:{self._server_name}"
         if not localpart or ":" in localpart or not is_valid_room_alias(alias):
             raise InvalidParam(f"{localpart[:100]!r} cannot be the local part of a room alias on this server")
+        self._reservations.check_alias(alias, request.appservice)
         return alias
 
 

@@ -146,7 +146,7 @@ class DelayedEvents:
         row = DelayedRow(
             delay_id,
             requester.user_nid,
-            requester.device_nid,
+            requester.txn_scope,
             wanted.txn_id,
             wanted.room_id,
             wanted.type,

@@ -174,6 +174,7 @@ from tinyserver.rooms.typing import Typing
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import MessageSearch
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.calls import add_calls, call_transports
 from tinyserver.server.media import MediaParts
 from tinyserver.server.oauth import add_oauth
@@ -227,6 +228,7 @@ class Server:
         self.router.add(VersionsApi(features | ({"org.matrix.msc4143": True} if transports else {})))
         self.router.add(WellKnownApi(config, transports))
 
+        self.appservices = AppserviceParts(config, self.db, self.clock)
         self._build_federation(config)
         self._build_rooms(config)
         self._build_accounts(config)
@@ -340,7 +342,12 @@ class Server:
         self.queries = RemoteQueries(self.federation_client, time.monotonic) if federates else None
         self.membership = self._build_membership(config, self.queries)
         creation = RoomCreation(
-            self.db, self.pipeline, self.membership, config.server_name, config.rooms.default_version
+            self.db,
+            self.pipeline,
+            self.membership,
+            self.appservices.services,
+            config.server_name,
+            config.rooms.default_version,
         )
         sending = Sending(self.db, self.pipeline, self.membership, config.server_name)
         upgrades = RoomUpgrades(self.db, self.pipeline, creation, self.partial_rooms)
@@ -384,7 +391,7 @@ class Server:
         self.router.add(MomentsApi(self.moments))
         self.router.add(RelationsApi(Relationships(self.db, self.clock, self.ignored_users)))
         self.router.add(StateApi(StateReader(self.db, self.clock, self.partial_rooms)))
-        self.aliases = Aliases(self.db, self.pipeline, config.server_name, self.queries)
+        self.aliases = Aliases(self.db, self.pipeline, config.server_name, self.appservices.services, self.queries)
         self.public_rooms = PublicRooms(self.db, config.server_name, self.queries)
         self.router.add(AliasesApi(self.aliases))
         self.router.add(PublicRoomsApi(self.public_rooms))
@@ -402,7 +409,9 @@ class Server:
         """Who uses this server: registration, login, sessions, devices, profiles and what clients keep here."""
         token_cache = TokenCache()
         self.last_seen = LastSeen(self.db, time.monotonic)
-        self.authenticator = TokenAuthenticator(self.db, self.clock, token_cache, self.last_seen)
+        self.authenticator = TokenAuthenticator(
+            self.db, self.clock, token_cache, self.last_seen, self.appservices.tokens
+        )
         self.accounts = AccountsDirectory(self.db, config.server_name)
         self.hasher = PasswordHasher(config.passwords.memory, config.passwords.iterations)
         self.pushers = build_pushers(config, self.db, self.clock)
@@ -425,6 +434,7 @@ class Server:
             server_name=config.server_name,
             mode=config.registration.mode,
             allow_guests=config.registration.allow_guests,
+            reservations=[self.appservices.services],
         )
         shared_secret = SharedSecretRegistration(self.registration, config.registration.shared_secret, time.monotonic)
         self.login = Login(self.db, self.sessions, self.passwords, self.uia, time.monotonic)
@@ -438,9 +448,10 @@ class Server:
             self.last_seen,
             departures=self.membership,
         )
-        self.router.add(RegistrationApi(self.registration))
+        service_accounts = self.appservices.accounts(self.sessions, self.login)
+        self.router.add(RegistrationApi(self.registration, service_accounts))
         self.router.add(SharedSecretApi(shared_secret))
-        self.router.add(LoginApi(self.login, self.sessions, config.server_name))
+        self.router.add(LoginApi(self.login, service_accounts, self.sessions, config.server_name))
         self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
         self.devices = Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)
@@ -573,10 +584,11 @@ class Server:
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
         self.db.start()
+        self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
+        await self.appservices.start()
         await self.media.start()
         self.delayed_events.start()
         self.partial_rooms.load()
-        self.clock.raise_floor(self.db.glance(lambda tx: max(newest_timestamp(tx), newest_seen(tx))))
         if self.config.federation.enabled:
             self.sender.start()
             self.member_lists.start()

@@ -57,8 +57,10 @@ def add(
 
 
 def any_registered(tx: ReadTransaction) -> bool:
-    """Whether there is an account at all, guests not counted."""
-    return bool(tx.value("SELECT EXISTS (SELECT 1 FROM users WHERE guest = 0)"))
+    """Whether somebody has an account; guests do not count, nor do the users of application services."""
+    return bool(
+        tx.value("SELECT EXISTS (SELECT 1 FROM users WHERE guest = 0 AND (password IS NOT NULL OR deactivated))")
+    )
 
 
 def set_password(tx: WriteTransaction, nid: int, password: str | None) -> None:

@@ -13,6 +13,7 @@ from tinyserver.api.client.session_answers import origin_of, session_answer, tok
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.api.web.sso import sso_flow
+from tinyserver.appservices.accounts import SERVICE_LOGIN, ServiceAccounts
 from tinyserver.protocol.errors import MissingParam, Unknown
 
 _SPEC = "client-server-api#legacy-login"
@@ -50,13 +51,15 @@ class LoginApi:
 
     surface = Surface.CLIENT
 
-    def __init__(self, login: Login, sessions: Sessions, server_name: str) -> None:
+    def __init__(self, login: Login, service_accounts: ServiceAccounts, sessions: Sessions, server_name: str) -> None:
         self._login = login
+        self._service_accounts = service_accounts
         self._sessions = sessions
         self._flows = [
             sso_flow(server_name),
             {"type": "m.login.password"},
             {"type": "m.login.token", "get_login_token": True},
+            {"type": SERVICE_LOGIN},
         ]
 
     @endpoint("GET", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE)
@@ -71,10 +74,13 @@ class LoginApi:
         wanted = NewSession(
             body.device_id or None, body.initial_device_display_name, bool(body.refresh_token), origin_of(call)
         )
-        logged_in = await self._log_in(body, wanted)
+        logged_in = await self._log_in(call, wanted)
         return session_answer(logged_in.user_id, logged_in.tokens)
 
-    async def _log_in(self, body: LoginBody, wanted: NewSession) -> LoggedIn:
+    async def _log_in(self, call: Call[LoginBody, NoQuery], wanted: NewSession) -> LoggedIn:
+        body = call.body
+        if body.type == SERVICE_LOGIN:
+            return await self._service_accounts.log_in(call.access_token, _identifier(body), wanted)
         if body.type == "m.login.token":
             if body.token is None:
                 raise MissingParam("'token' is missing.")

@@ -12,6 +12,7 @@ from tinyserver.api.calls import Call, NoBody
 from tinyserver.api.client.session_answers import origin_of, session_answer
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.appservices.accounts import SERVICE_LOGIN, ServiceAccounts
 
 _SPEC = "client-server-api#legacy-account-registration"
 
@@ -19,6 +20,7 @@ _SPEC = "client-server-api#legacy-account-registration"
 class RegisterBody(msgspec.Struct):
     """The body of `POST /register`."""
 
+    type: str | None = None
     auth: dict[str, Any] | None = None
     username: str | None = None
     password: str | None = None
@@ -52,8 +54,9 @@ class RegistrationApi:
 
     surface = Surface.CLIENT
 
-    def __init__(self, registration: Registration) -> None:
+    def __init__(self, registration: Registration, service_accounts: ServiceAccounts) -> None:
         self._registration = registration
+        self._service_accounts = service_accounts
 
     @endpoint(
         "POST",
@@ -77,8 +80,11 @@ class RegistrationApi:
                 session = NewSession(
                     body.device_id or None, body.initial_device_display_name, bool(body.refresh_token), origin
                 )
-            request = RegistrationRequest(body.username, body.password, session, body.guest_access_token)
-            registered = await self._registration.register(request, body.auth)
+            if body.type == SERVICE_LOGIN:
+                registered = await self._service_accounts.register(call.access_token, body.username, session)
+            else:
+                request = RegistrationRequest(body.username, body.password, session, body.guest_access_token)
+                registered = await self._registration.register(request, body.auth)
         return session_answer(registered.user_id, registered.tokens)
 
     @endpoint(

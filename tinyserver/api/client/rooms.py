@@ -194,6 +194,8 @@ class RoomsApi:
         return {"event_id": event_id}
 
     async def _schedule(self, call: Call[dict[str, Any], SendQuery], state_key: str | None) -> Answer:
+        if _timestamp(call) is not None:
+            raise InvalidParam("An event that is sent later cannot have a ts")
         path = call.path
         wanted = Wanted(
             path["roomId"], path["eventType"], state_key, call.body, call.query.delay or 0, path.get("txnId")
