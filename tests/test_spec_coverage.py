@@ -27,7 +27,6 @@ OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "third-party identifiers and mail are not built yet"
 BRIDGES = "nothing is sent to application services yet"
-ADMIN = "suspending and locking accounts is not built yet"
 POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
 
@@ -56,12 +55,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C3}/thirdparty/user/{{}}",
         f"GET {_C3}/thirdparty/location",
         f"GET {_C3}/thirdparty/user",
-    ),
-    ADMIN: (
-        f"GET {_C1}/admin/suspend/{{}}",
-        f"PUT {_C1}/admin/suspend/{{}}",
-        f"GET {_C1}/admin/lock/{{}}",
-        f"PUT {_C1}/admin/lock/{{}}",
     ),
     POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),

@@ -187,6 +187,7 @@ def _find(tx: ReadTransaction, access_hash: bytes) -> tuple[SessionRow, Authenti
         device_nid=session.device,
         is_guest=user.is_guest,
         is_admin=user.is_admin,
+        is_suspended=user.is_suspended,
         token_nid=session.nid,
     )
     return session, Authenticated(requester, session.access_expires, user.is_locked)

@@ -42,6 +42,11 @@ def account_capabilities(requester: Requester) -> dict[str, Any]:
     }
 
 
+def moderation_capability(requester: Requester) -> dict[str, Any]:
+    """What administrators can do with other accounts; others are not told of it."""
+    return {"m.account_moderation": {"suspend": True, "lock": True}} if requester.is_admin else {}
+
+
 class Capabilities:
     """Puts together what the parts of the server can do."""
 

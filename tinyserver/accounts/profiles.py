@@ -21,6 +21,7 @@ from tinyserver.protocol.errors import (
     MissingParam,
     NotFound,
     ProfileTooLarge,
+    UserSuspended,
 )
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_namespaced_id, parse_mxc_uri, parse_user_id
 from tinyserver.storage import accounts, names, profiles
@@ -142,6 +143,9 @@ class Profiles:
         delete = delete or (value is None and field in _UNSPACED)
 
         def step(tx: WriteTransaction) -> dict[str, Any] | None:
+            account = accounts.get(tx, requester.user_nid)
+            if account is not None and account.is_suspended:
+                raise UserSuspended
             fields = _fields(tx, requester.user_nid)
             before = dict(fields)
             if delete:

@@ -18,6 +18,7 @@ class Requester:
     device_nid: int | None = None
     is_guest: bool = False
     is_admin: bool = False
+    is_suspended: bool = False
     token_nid: int | None = None
     appservice: str | None = None
     is_rate_limited: bool = True

@@ -31,6 +31,7 @@ from tinyserver.protocol.errors import (
     ResourceLimitExceeded,
     Unknown,
     Unrecognized,
+    UserSuspended,
 )
 from tinyserver.storage.errors import StorageFailing, StorageFull, StorageReadOnly
 
@@ -153,6 +154,8 @@ class _App:
             raise GuestAccessForbidden("Guests cannot do this. Register an account first.")
         if endpoint.auth is Auth.ADMIN and not requester.is_admin:
             raise Forbidden("Only administrators of this server can do this.")
+        if requester.is_suspended and not endpoint.suspended:
+            raise UserSuspended
         call.optional_requester = requester
 
     async def _authenticate_server(self, route: Route, call: Call[Any, Any]) -> None:

@@ -80,6 +80,7 @@ class Endpoint:
     max_body: int = DEFAULT_BODY_LIMIT  # bytes
     body_optional: bool = False  # an empty body counts as {}
     long_poll: bool = False  # waits for news: cancelled when the client goes away
+    suspended: bool = True  # whether users whose account is suspended can do it
 
 
 class Api(Protocol):
@@ -101,13 +102,26 @@ def endpoint(
     max_body: int = DEFAULT_BODY_LIMIT,
     body_optional: bool = False,
     long_poll: bool = False,
+    suspended: bool = True,
 ) -> Callable[[MethodT], MethodT]:
     """Declare a method as the handler of an endpoint; see :class:`Endpoint` for what the parameters mean.
 
     Can be stacked. The paths of older clients and of proposals stand in ``other_paths.py``.
     """
     declared = Endpoint(
-        method, path, spec, auth, Surface.CLIENT, body, query, limit, guests, max_body, body_optional, long_poll
+        method,
+        path,
+        spec,
+        auth,
+        Surface.CLIENT,
+        body,
+        query,
+        limit,
+        guests,
+        max_body,
+        body_optional,
+        long_poll,
+        suspended,
     )
 
     def declare(function: MethodT) -> MethodT:

@@ -35,6 +35,7 @@ from tinyserver.rooms import partial_state
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.resolution import resolve_roots
+from tinyserver.rooms.suspension import check_suspension
 from tinyserver.storage import events, room_state, rooms, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -169,6 +170,7 @@ class EventPipeline:
 
         Raises:
             AuthError (a Forbidden): the room's rules refuse it.
+            UserSuspended: the sender's account is suspended.
             BadJson, TooLarge: it cannot be an event of this room version.
             LimitExceeded: it depends on members of whom nothing is known yet.
         """
@@ -190,6 +192,7 @@ class EventPipeline:
 
     def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, tuple[int, ...]]:
         """The event of a draft, allowed by the current state, and the nids of its auth events."""
+        check_suspension(tx, draft)
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
         partial_state.check_members_known(tx, room, keys)
         state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})

@@ -25,6 +25,7 @@ from tinyserver.rooms.guests import remove_guests
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.predecessors import carry_settings
+from tinyserver.rooms.suspension import is_suspended
 from tinyserver.rooms.visibility import ALWAYS, NEVER
 from tinyserver.storage import events, relations, room_state, rooms
 from tinyserver.storage.database import Database
@@ -262,7 +263,7 @@ class Sending:
     ) -> None:
         """Redact the events that relate to an event, those that the sender may not redact aside."""
         levels = room_state.power_levels(tx, room.state)
-        may_redact_others = levels.user_level(draft.sender) >= levels.redact
+        may_redact_others = levels.user_level(draft.sender) >= levels.redact and not is_suspended(tx, draft.sender)
         for entry in relations.before(tx, room.nid, event_id, ALWAYS, MAX_RELATED_REDACTED, after=NEVER):
             child = events.get(tx, entry.nid)
             wanted = "*" in rel_types or relation_of(child.event.content).rel_type in rel_types

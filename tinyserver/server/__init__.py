@@ -9,8 +9,9 @@ import secrets
 import time
 
 from tinyserver.accounts.account_data import AccountData
+from tinyserver.accounts.administration import AccountAdministration
 from tinyserver.accounts.authentication import TokenAuthenticator, TokenCache
-from tinyserver.accounts.capabilities import Capabilities, account_capabilities, room_versions
+from tinyserver.accounts.capabilities import Capabilities, account_capabilities, moderation_capability, room_versions
 from tinyserver.accounts.devices import Devices
 from tinyserver.accounts.directory import AccountsDirectory
 from tinyserver.accounts.filters import Filters
@@ -49,6 +50,7 @@ from tinyserver.api.client.legacy_sync import LegacySyncApi
 from tinyserver.api.client.login import LoginApi
 from tinyserver.api.client.membership import MembershipApi
 from tinyserver.api.client.messages import MessagesApi
+from tinyserver.api.client.moderation import ModerationApi
 from tinyserver.api.client.moments import MomentsApi
 from tinyserver.api.client.notifications import NotificationsApi
 from tinyserver.api.client.openid import OpenIdApi, UserInfoApi
@@ -454,6 +456,7 @@ class Server:
         self.router.add(LoginApi(self.login, service_accounts, self.sessions, config.server_name))
         self.router.add(FallbackApi(self.uia))
         self.router.add(AccountApi(self.management))
+        self.router.add(ModerationApi(AccountAdministration(self.db, token_cache, config.server_name)))
         self.devices = Devices(self.db, self.sessions, self.passwords, self.uia, self.last_seen)
         self.router.add(DevicesApi(self.devices))
         self.profiles = Profiles(self.db, self.accounts, propagator=self.membership, remote=self.queries)
@@ -468,6 +471,7 @@ class Server:
             [
                 room_versions(config.rooms.default_version),
                 account_capabilities,
+                moderation_capability,
                 delayed_events_capability(self.delayed_events.limits),
             ]
         )

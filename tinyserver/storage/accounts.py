@@ -73,6 +73,16 @@ def upgrade_guest(tx: WriteTransaction, nid: int, password: str, *, admin: bool)
     tx.execute("UPDATE users SET guest = 0, password = ?, admin = ? WHERE nid = ?", (password, int(admin), nid))
 
 
+def set_suspended(tx: WriteTransaction, nid: int, suspended: bool) -> None:
+    """Note whether an account is suspended."""
+    tx.execute("UPDATE users SET suspended = ? WHERE nid = ?", (int(suspended), nid))
+
+
+def set_locked(tx: WriteTransaction, nid: int, locked: bool) -> None:
+    """Note whether an account is locked."""
+    tx.execute("UPDATE users SET locked = ? WHERE nid = ?", (int(locked), nid))
+
+
 def deactivate(tx: WriteTransaction, nid: int, *, erase: bool) -> None:
     """Close an account for ever; with `erase` its old events are to be redacted for newcomers."""
     tx.execute(

@@ -35,14 +35,25 @@ class AliasesApi:
         return {"room_id": found.room_id, "servers": found.servers}
 
     @endpoint(
-        "PUT", _PATH, spec="client-server-api#put_matrixclientv3directoryroomroomalias", auth=Auth.USER, body=AliasBody
+        "PUT",
+        _PATH,
+        spec="client-server-api#put_matrixclientv3directoryroomroomalias",
+        auth=Auth.USER,
+        body=AliasBody,
+        suspended=False,
     )
     async def add(self, call: Call[AliasBody, NoQuery]) -> Answer:
         """Make an alias."""
         await self._aliases.add(call.requester, call.path["roomAlias"], call.body.room_id)
         return {}
 
-    @endpoint("DELETE", _PATH, spec="client-server-api#delete_matrixclientv3directoryroomroomalias", auth=Auth.USER)
+    @endpoint(
+        "DELETE",
+        _PATH,
+        spec="client-server-api#delete_matrixclientv3directoryroomroomalias",
+        auth=Auth.USER,
+        suspended=False,
+    )
     async def remove(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Take an alias away."""
         await self._aliases.remove(call.requester, call.path["roomAlias"])

@@ -50,6 +50,7 @@ class DelayedEventsApi:
         auth=Auth.USER,
         body=DelayedBody,
         limit=Limit.MESSAGE,
+        suspended=False,
         guests=True,
     )
     @endpoint(
@@ -59,6 +60,7 @@ class DelayedEventsApi:
         auth=Auth.USER,
         body=DelayedBody,
         limit=Limit.MESSAGE,
+        suspended=False,
         guests=True,
     )
     async def schedule(self, call: Call[DelayedBody, NoQuery]) -> Answer:

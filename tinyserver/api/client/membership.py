@@ -79,6 +79,7 @@ class MembershipApi:
         body_optional=True,
         limit=Limit.JOIN,
         guests=True,
+        suspended=False,
     )
     async def join_room(self, call: Call[JoinBody, NoQuery]) -> Answer:
         """Join a room by its ID (not by an alias, as the other path does)."""
@@ -96,6 +97,7 @@ class MembershipApi:
         body_optional=True,
         limit=Limit.JOIN,
         guests=True,
+        suspended=False,
     )
     async def join(self, call: Call[JoinBody, ViaQuery]) -> Answer:
         """Join a room by ID or alias."""
@@ -121,6 +123,7 @@ class MembershipApi:
         query=ViaQuery,
         body_optional=True,
         limit=Limit.JOIN,
+        suspended=False,
     )
     async def knock(self, call: Call[ReasonBody, ViaQuery]) -> Answer:
         """Ask to be let in."""
@@ -132,7 +135,9 @@ class MembershipApi:
         )
         return {"room_id": room_id}
 
-    @endpoint("POST", _ROOM + "/invite", spec=_JOINING, auth=Auth.USER, body=InviteBody, limit=Limit.INVITE)
+    @endpoint(
+        "POST", _ROOM + "/invite", spec=_JOINING, auth=Auth.USER, body=InviteBody, limit=Limit.INVITE, suspended=False
+    )
     async def invite(self, call: Call[InviteBody, NoQuery]) -> Answer:
         """Invite a user."""
         body = call.body
@@ -155,21 +160,27 @@ class MembershipApi:
         await self._membership.forget(call.requester.user_id, call.path["roomId"])
         return {}
 
-    @endpoint("POST", _ROOM + "/kick", spec=_LEAVING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER)
+    @endpoint(
+        "POST", _ROOM + "/kick", spec=_LEAVING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER, suspended=False
+    )
     async def kick(self, call: Call[TargetBody, NoQuery]) -> Answer:
         """Remove somebody."""
         body = call.body
         await self._membership.kick(call.requester.user_id, call.path["roomId"], body.user_id, body.reason)
         return {}
 
-    @endpoint("POST", _ROOM + "/ban", spec=_BANNING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER)
+    @endpoint(
+        "POST", _ROOM + "/ban", spec=_BANNING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER, suspended=False
+    )
     async def ban(self, call: Call[TargetBody, NoQuery]) -> Answer:
         """Ban somebody."""
         body = call.body
         await self._membership.ban(call.requester.user_id, call.path["roomId"], body.user_id, body.reason)
         return {}
 
-    @endpoint("POST", _ROOM + "/unban", spec=_BANNING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER)
+    @endpoint(
+        "POST", _ROOM + "/unban", spec=_BANNING, auth=Auth.USER, body=TargetBody, limit=Limit.OTHER, suspended=False
+    )
     async def unban(self, call: Call[TargetBody, NoQuery]) -> Answer:
         """Lift a ban."""
         body = call.body

@@ -42,13 +42,14 @@ class ProfileApi:
         limit=Limit.PROFILE,
         guests=True,
         max_body=_MAX_BODY,
+        suspended=False,
     )
     async def put_field(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
         """Set one field of the user's own profile."""
         await self._profiles.put_field(call.requester, call.path["userId"], call.path["keyName"], call.body)
         return {}
 
-    @endpoint("DELETE", _FIELD, spec=_SPEC, auth=Auth.USER, limit=Limit.PROFILE, guests=True)
+    @endpoint("DELETE", _FIELD, spec=_SPEC, auth=Auth.USER, limit=Limit.PROFILE, guests=True, suspended=False)
     async def delete_field(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Delete one field of the user's own profile."""
         await self._profiles.delete_field(call.requester, call.path["userId"], call.path["keyName"])

@@ -104,6 +104,7 @@ class PublicRoomsApi:
         auth=Auth.USER,
         body=VisibilityBody,
         body_optional=True,
+        suspended=False,
     )
     async def set_visibility(self, call: Call[VisibilityBody, NoQuery]) -> Answer:
         """Put a room into the directory, or take it out."""

@@ -9,7 +9,7 @@ import msgspec
 from tinyserver.api.calls import Call, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.protocol.errors import InvalidParam, MaxDelayExceeded, Unknown
+from tinyserver.protocol.errors import InvalidParam, MaxDelayExceeded, Unknown, UserSuspended
 from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
 from tinyserver.rooms.delayed_events import DelayedEvents, Wanted
 from tinyserver.rooms.sending import Sending
@@ -79,6 +79,7 @@ class RoomsApi:
         body=CreateRoomBody,
         body_optional=True,
         limit=Limit.CREATE_ROOM,
+        suspended=False,
     )
     async def create(self, call: Call[CreateRoomBody, NoQuery]) -> Answer:
         """Make a room."""
@@ -111,6 +112,7 @@ class RoomsApi:
         auth=Auth.USER,
         body=UpgradeBody,
         limit=Limit.CREATE_ROOM,
+        suspended=False,
     )
     async def upgrade(self, call: Call[UpgradeBody, NoQuery]) -> Answer:
         """Replace a room by one of another version."""
@@ -196,6 +198,8 @@ class RoomsApi:
     async def _schedule(self, call: Call[dict[str, Any], SendQuery], state_key: str | None) -> Answer:
         if _timestamp(call) is not None:
             raise InvalidParam("An event that is sent later cannot have a ts")
+        if call.requester.is_suspended:
+            raise UserSuspended
         path = call.path
         wanted = Wanted(
             path["roomId"], path["eventType"], state_key, call.body, call.query.delay or 0, path.get("txnId")
