@@ -268,6 +268,7 @@ MAY_SCAN = (
     "max(seen_ts) FROM devices",
     "FROM open_rooms o CROSS JOIN memberships",  # one look-up for each public room that this server is in
     "FROM push_rules WHERE exact = 0",
+    "FROM pushers WHERE enabled = 1",  # all of them are wanted
     "FROM registration_tokens",
     "FROM users WHERE guest = 0",
     "outgoing_cursors",
