@@ -77,7 +77,7 @@ class Site:
         self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         states = RoomStates(self.db)
-        self.aliases = Aliases(self.db, self.pipeline, US, Services(self.db, self.clock, US, []))
+        self.aliases = Aliases(self.db, self.pipeline, US, Services(self.db, world.clock, US, []))
         self.directory = PublicRooms(self.db, US)
         self.profiles = Profiles(self.db, AccountsDirectory(self.db, US))
         handshakes = Handshakes(self.db, self.pipeline, world.key_ring, states, US, key)
