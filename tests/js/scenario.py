@@ -51,7 +51,7 @@ class Scenario:
 
     async def _register(self, name: str, server: str) -> dict[str, str]:
         async with Client(self._servers[server].base_url) as client:
-            await client.register(f"{name}-{next(_numbers)}")
+            await client.register(f"{name}-js-{next(_numbers)}")
             return {
                 "base_url": client.base_url,
                 "user_id": client.user_id,
