@@ -43,7 +43,6 @@ from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
-from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.typing import Typing
 from tinyserver.storage import accounts, device_keys, device_lists, devices, names, rooms
 from tinyserver.storage.devices import Seen
@@ -81,13 +80,12 @@ class House:
         partial = PartialRooms(self.db)
         self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, partial, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
-        acls = ServerAcls()
         self.inbox = Inbox(self.db, self.pipeline, world.clock)
-        self.inbound = InboundTransactions(self.db, self.inbox, acls)
+        self.inbound = InboundTransactions(self.db, self.inbox)
         self.sender = self.new_sender()
         self.typing = Typing(self.db, self.bell)
         self.receipts = Receipts(self.db, world.clock)
-        exchange = EphemeralExchange(self.db, self.bell, acls, self.typing, self.receipts, self.sender, US)
+        exchange = EphemeralExchange(self.db, self.bell, self.typing, self.receipts, self.sender, US)
         self.inbound.handle("m.typing", exchange.take_typing)
         self.inbound.handle("m.receipt", exchange.take_receipts)
         self.presence = Presence(self.db, self.bell, clock=world.time.monotonic)

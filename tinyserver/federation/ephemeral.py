@@ -17,9 +17,9 @@ from tinyserver.federation.pending_edus import Typing as Types
 from tinyserver.federation.sender import FederationSender
 from tinyserver.federation.transactions import Content
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
+from tinyserver.rooms import server_acls
 from tinyserver.rooms.partial_state import may_be_joined
 from tinyserver.rooms.receipts import Receipts, RemoteReceipt
-from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.typing import Typing
 from tinyserver.storage import memberships, names, rooms, server_stays
 from tinyserver.storage.database import Commit, Database
@@ -49,14 +49,12 @@ class EphemeralExchange:
         self,
         db: Database,
         bell: Bell,
-        acls: ServerAcls,
         typing: Typing,
         receipts: Receipts,
         sender: FederationSender,
         server_name: str,
     ) -> None:
         self._db = db
-        self._acls = acls
         self._typing = typing
         self._receipts = receipts
         self._sender = sender
@@ -103,7 +101,7 @@ class EphemeralExchange:
         room = rooms.find(tx, room_id)
         if room is None or not memberships.any_local_member(tx, room.nid):
             return None
-        return room if self._acls.allows(tx, room, origin) else None
+        return room if server_acls.allows(tx, room, origin) else None
 
     # -- to others -------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from tinyserver.protocol.event_hashes import event_id_of
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
-from tinyserver.rooms.server_acls import ServerAcls
+from tinyserver.rooms import server_acls
 from tinyserver.storage import memberships, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -75,10 +75,9 @@ class InboundTransactions:
         withdrawals: takes what ends invites to rooms that nobody here is in.
     """
 
-    def __init__(self, db: Database, inbox: Inbox, acls: ServerAcls, withdrawals: Withdrawals | None = None) -> None:
+    def __init__(self, db: Database, inbox: Inbox, withdrawals: Withdrawals | None = None) -> None:
         self._db = db
         self._inbox = inbox
-        self._acls = acls
         self._withdrawals = withdrawals
         self._edu_handlers: dict[str, EduHandler] = {}
         self._last: OrderedDict[str, _Transaction] = OrderedDict()
@@ -166,7 +165,7 @@ class InboundTransactions:
             if room is None:
                 return  # how the IDs of its events are made is unknown as well
             checked: Sequence[Event | MatrixError | SignatureError] = ()
-            if self._db.glance(lambda tx: self._acls.allows(tx, room, origin) and _is_resident(tx, room)):
+            if self._db.glance(lambda tx: server_acls.allows(tx, room, origin) and _is_resident(tx, room)):
                 checked = await self._inbox.check(room, pdus)
             for start in range(0, len(pdus), PER_STEP):
                 batch = pdus[start : start + PER_STEP]
@@ -191,7 +190,7 @@ class InboundTransactions:
         Args:
             checked: what the checks made of them; empty if they were spared.
         """
-        if not self._db.glance(lambda tx: self._acls.allows(tx, room, origin)):
+        if not self._db.glance(lambda tx: server_acls.allows(tx, room, origin)):
             return ["The access control list of this room bans the server that sent the event."] * len(pdus)
         if not self._db.glance(lambda tx: _is_resident(tx, room)):
             return [await self._take_withdrawal(room, pdu) for pdu in pdus]

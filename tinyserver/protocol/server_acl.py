@@ -29,6 +29,11 @@ class ServerAcl:
         self._allow = _HostList(content.get("allow"))
         self._deny = _HostList(content.get("deny"))
 
+    @property
+    def entries(self) -> int:
+        """How many patterns both lists have."""
+        return len(self._allow) + len(self._deny)
+
     def allows(self, server_name: str) -> bool:
         """Whether the server with this name (port or not, any case) may take part."""
         host = _host_of(server_name)
@@ -65,6 +70,9 @@ class _HostList:
                 literals.add(pattern.lower())
         self._literals = frozenset(literals)
         self._globs = tuple(globs)
+
+    def __len__(self) -> int:
+        return len(self._literals) + len(self._globs)
 
     def __contains__(self, host: str) -> bool:
         return host in self._literals or any(matches(host) for matches in self._globs)

@@ -10,25 +10,19 @@ from tinyserver.storage import events, room_state
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
-MAX_COMPILED = 50
-"""How many compiled lists are kept; some have thousands of entries."""
 
+def allows(tx: ReadTransaction, room: RoomRow, server: str) -> bool:
+    """Whether the room's current list lets a server take part; without a list every server may.
 
-class ServerAcls:
-    """Asks the lists of rooms, and keeps those compiled that were asked last. Lives on the event loop."""
-
-    def __init__(self) -> None:
-        self._compiled: dict[int, ServerAcl] = {}
-
-    def allows(self, tx: ReadTransaction, room: RoomRow, server: str) -> bool:
-        """Whether the room's current list lets a server take part; without a list every server may."""
-        nid = room_state.nid_at(tx, room.state, "m.room.server_acl")
-        if nid is None:
-            return True
-        acl = self._compiled.pop(nid, None)
-        if acl is None:
-            acl = ServerAcl(events.get(tx, nid).event.content)
-            if len(self._compiled) >= MAX_COMPILED:
-                del self._compiled[next(iter(self._compiled))]
-        self._compiled[nid] = acl  # at the end: the first one is the longest unused
-        return acl.allows(server)
+    From any thread; the lists that were asked last are kept compiled.
+    """
+    nid = room_state.nid_at(tx, room.state, "m.room.server_acl")
+    if nid is None:
+        return True
+    stored = events.get(tx, nid)
+    key = (nid, stored.redacted_by)
+    acl = tx.caches.server_acls.get(key)
+    if acl is None:
+        acl = ServerAcl(stored.event.content)
+        tx.caches.server_acls.put(key, acl)
+    return acl.allows(server)

@@ -169,7 +169,6 @@ from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.relationships import Relationships
 from tinyserver.rooms.reports import Reports
 from tinyserver.rooms.sending import Sending
-from tinyserver.rooms.server_acls import ServerAcls
 from tinyserver.rooms.state_reader import StateReader
 from tinyserver.rooms.thread_subscriptions import ThreadSubscriptions
 from tinyserver.rooms.typing import Typing
@@ -265,9 +264,7 @@ class Server:
         )
         self.greetings = Greetings(self.db, self.sender, self.destinations)
         self.federation_overview = FederationOverview(self.db, self.destinations)
-        exchange = EphemeralExchange(
-            self.db, self.bell, self.acls, self.typing, self.receipts, self.sender, config.server_name
-        )
+        exchange = EphemeralExchange(self.db, self.bell, self.typing, self.receipts, self.sender, config.server_name)
         self.transactions.handle("m.typing", exchange.take_typing)
         self.transactions.handle("m.receipt", exchange.take_receipts)
         self.presence_exchange = PresenceExchange(self.db, self.presence, self.sender)
@@ -332,13 +329,12 @@ class Server:
         )
         completion = Completion(self.appender, self.partial_rooms)
         self.member_lists = MemberLists(self.db, states, self.partial_rooms, completion)
-        self.acls = ServerAcls()
         withdrawals = Withdrawals(self.db, self.key_ring)
         self.inbox = Inbox(self.db, self.pipeline, self.clock, _retry_pause_ms(config))
         self.comparison = RoomComparison(
             self.db, self.federation_client, self.inbox, self.clock, config.server_name, time.monotonic
         )
-        self.transactions = InboundTransactions(self.db, self.inbox, self.acls, withdrawals)
+        self.transactions = InboundTransactions(self.db, self.inbox, withdrawals)
         if config.federation.enabled:
             self.router.add(TransactionsApi(self.transactions))
         self.queries = RemoteQueries(self.federation_client, time.monotonic) if federates else None

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from tinyserver.protocol.server_acl import ServerAcl
 from tinyserver.storage.stored_event import StoredEvent
 
 Key = TypeVar("Key", bound=Hashable)
@@ -81,7 +82,7 @@ class Caches:
         budget: bytes that all of them together may use.
     """
 
-    __slots__ = ("epoch", "events", "names", "nids", "threads_moved")
+    __slots__ = ("epoch", "events", "names", "nids", "server_acls", "threads_moved")
 
     def __init__(self, budget: int) -> None:
         self.epoch = 0
@@ -91,6 +92,8 @@ class Caches:
         self.events: BoundedCache[int, StoredEvent] = BoundedCache(budget * 6 // 10, _event_weight)
         self.names: BoundedCache[int, str] = BoundedCache(budget // 20, _name_weight)
         self.nids: BoundedCache[str, int] = BoundedCache(budget // 20, _nid_weight)
+        self.server_acls: BoundedCache[tuple[int, int | None], ServerAcl] = BoundedCache(budget // 20, _acl_weight)
+        """Compiled access control lists, by the nids of their event and of its redaction."""
 
 
 def _event_weight(event: StoredEvent) -> int:
@@ -103,3 +106,7 @@ def _name_weight(name: str) -> int:
 
 def _nid_weight(_nid: int) -> int:
     return 200
+
+
+def _acl_weight(acl: ServerAcl) -> int:
+    return 500 + 150 * acl.entries

@@ -1,6 +1,6 @@
-"""Which servers take part in a room: those of its joined members.
+"""What only the members of a room tell of servers; which ones are in the room says `server_stays`.
 
-Asking for one reads the room's members until the first of that server; to be done on a reader thread.
+All of these read the room's members: to be done on a reader thread.
 """
 
 from __future__ import annotations
@@ -12,30 +12,13 @@ _MEMBERS = "FROM memberships CROSS JOIN names ON names.nid = user WHERE room = ?
 _SERVER = "substr(name, instr(name, ':') + 1)"
 
 
-def is_in_room(tx: ReadTransaction, room: int, server_name: str) -> bool:
-    """Whether a user of the server is in the room now."""
-    return _has(tx, room, server_name, Membership.JOIN)
-
-
 def is_invited(tx: ReadTransaction, room: int, server_name: str) -> bool:
     """Whether a user of the server is invited to the room now."""
-    return _has(tx, room, server_name, Membership.INVITE)
-
-
-def _has(tx: ReadTransaction, room: int, server_name: str, kind: Membership) -> bool:
     found = tx.value(
-        f"SELECT EXISTS (SELECT 1 {_MEMBERS} AND membership = ? AND {_SERVER} = ?)", (room, int(kind), server_name)
+        f"SELECT EXISTS (SELECT 1 {_MEMBERS} AND membership = ? AND {_SERVER} = ?)",
+        (room, int(Membership.INVITE), server_name),
     )
     return bool(found)
-
-
-def all_in_room(tx: ReadTransaction, room: int) -> list[str]:
-    """The servers of all users who are in the room now, each once."""
-    rows = tx.execute(
-        f"SELECT DISTINCT {_SERVER} AS server {_MEMBERS} AND membership = ? ORDER BY server",
-        (room, int(Membership.JOIN)),
-    )
-    return [row[0] for row in rows]
 
 
 def joined_by_server(tx: ReadTransaction, room: int) -> dict[str, int]:

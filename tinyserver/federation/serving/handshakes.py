@@ -84,7 +84,7 @@ class Handshakes:
             UnableToAuthoriseJoin, UnableToGrantJoin.
         """
         room = self._db.glance(lambda tx: whole_room(tx, room_id, origin))
-        servers = await self._states.servers(room.nid) if omit_members else None
+        servers = [self._server_name, *await self._states.servers(room.nid)] if omit_members else None
         joined = await self._accept(origin, room, event_id, pdu, "join")
         return await self._states.join_answer(joined, servers)
 

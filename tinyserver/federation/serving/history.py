@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from tinyserver.federation.serving.pdus import auth_chain, pdu_text, pdu_texts
-from tinyserver.federation.serving.rooms import check_acl, is_in_room, room_of_server
+from tinyserver.federation.serving.rooms import check_acl, room_of_server
 from tinyserver.federation.serving.sight import ServerSight
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
 from tinyserver.rooms.long_list import LongList
 from tinyserver.rooms.moments import EventAtMoment, closest_in_room
-from tinyserver.storage import events, memberships, rooms
+from tinyserver.storage import events, memberships, rooms, server_stays
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
@@ -62,7 +62,7 @@ class ServedHistory:
             if stored is None or room is None or not room.state or not memberships.any_local_member(tx, room.nid):
                 raise NotFound(f"This server does not have the event {event_id[:255]}")
             check_acl(tx, room, origin)
-            is_member = is_in_room(tx, room, origin)
+            is_member = server_stays.is_in_room(tx, room.nid, origin)
             sight = ServerSight(tx, room, origin, is_member=is_member)
             if not is_member and (stored.state is None or not sight.sees(stored)):
                 raise Forbidden(f"Nobody of {origin} is in the room of this event")

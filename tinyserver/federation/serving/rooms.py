@@ -6,8 +6,8 @@ spec: server-server-api#server-access-control-lists-acls
 from __future__ import annotations
 
 from tinyserver.protocol.errors import Forbidden, NotFound
-from tinyserver.protocol.server_acl import is_allowed
-from tinyserver.storage import memberships, room_servers, room_state, rooms, server_stays
+from tinyserver.rooms import server_acls
+from tinyserver.storage import memberships, rooms, server_stays
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -35,13 +35,6 @@ def whole_room(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
     return room
 
 
-def is_in_room(tx: ReadTransaction, room: RoomRow, server: str) -> bool:
-    """Whether a user of the server is in the room now."""
-    if room.is_partial:  # of the servers it was told, of their users not
-        return server_stays.is_in_room(tx, room.nid, server)
-    return room_servers.is_in_room(tx, room.nid, server)
-
-
 def room_of_server(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
     """A room that both this server and the other one are in.
 
@@ -50,13 +43,12 @@ def room_of_server(tx: ReadTransaction, room_id: str, server: str) -> RoomRow:
         Forbidden: the other server is not in it, or is shut out.
     """
     room = served_room(tx, room_id, server)
-    if not is_in_room(tx, room, server):
+    if not server_stays.is_in_room(tx, room.nid, server):
         raise Forbidden(f"Nobody of {server} is in the room {room_id}")
     return room
 
 
 def check_acl(tx: ReadTransaction, room: RoomRow, server: str) -> None:
     """Raises Forbidden where the room's access control list shuts a server out."""
-    acl = room_state.event_at(tx, room.state, "m.room.server_acl")
-    if not is_allowed(server, None if acl is None else acl.event.content):
+    if not server_acls.allows(tx, room, server):
         raise Forbidden(f"{server} is shut out of the room {room.room_id} by its access control list")

@@ -9,10 +9,10 @@ from typing import Any
 
 from tinyserver.directory.descriptions import describe
 from tinyserver.directory.space_children import child_state, children, resident_room, summary
-from tinyserver.federation.serving.rooms import check_acl, is_in_room
+from tinyserver.federation.serving.rooms import check_acl
 from tinyserver.protocol.errors import Forbidden, NotFound
 from tinyserver.rooms.restricted import allowed_rooms
-from tinyserver.storage import room_servers
+from tinyserver.storage import room_servers, server_stays
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
@@ -70,7 +70,7 @@ def _is_accessible(tx: ReadTransaction, room: RoomRow, server: str) -> bool:
     seen = describe(tx, room)
     if seen.world_readable or seen.join_rule in _OPEN:
         return True
-    if is_in_room(tx, room, server) or room_servers.is_invited(tx, room.nid, server):
+    if server_stays.is_in_room(tx, room.nid, server) or room_servers.is_invited(tx, room.nid, server):
         return True
     allowed = (resident_room(tx, room_id) for room_id in allowed_rooms(tx, room.state))
-    return any(other is not None and is_in_room(tx, other, server) for other in allowed)
+    return any(other is not None and server_stays.is_in_room(tx, other.nid, server) for other in allowed)

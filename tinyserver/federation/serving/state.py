@@ -16,7 +16,7 @@ from tinyserver.federation.serving.pdus import auth_chain, pdu_text, pdu_texts
 from tinyserver.federation.serving.rooms import room_of_server, whole_room
 from tinyserver.protocol.errors import NotFound
 from tinyserver.rooms.long_list import LongList
-from tinyserver.storage import auth_graph, events, memberships, names, room_servers, room_state, rooms, state_trie
+from tinyserver.storage import auth_graph, events, memberships, names, room_state, rooms, server_stays, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
@@ -94,8 +94,8 @@ class RoomStates:
         return room, state, sorted(auth_chain(tx, state))
 
     async def servers(self, room_nid: int) -> list[str]:
-        """The servers in a room now."""
-        return await self._db.read(lambda tx: room_servers.all_in_room(tx, room_nid))
+        """The other servers in a room now."""
+        return await self._db.read(lambda tx: [names.text(tx, server) for server in server_stays.now(tx, room_nid)])
 
     async def join_answer(self, joined: StoredEvent, servers_in_room: Sequence[str] | None) -> JoinAnswer:
         """What the server of a user gets who has just joined.
