@@ -5,6 +5,7 @@ spec: client-server-api#profiles
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Protocol
 
@@ -26,7 +27,10 @@ from tinyserver.protocol.errors import (
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_namespaced_id, parse_mxc_uri, parse_user_id
 from tinyserver.storage import accounts, names, profiles
 from tinyserver.storage.database import Database
+from tinyserver.storage.errors import StorageError
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+
+log = logging.getLogger(__name__)
 
 MAX_PROFILE_BYTES = 65536
 MAX_KEY_BYTES = 255
@@ -166,9 +170,12 @@ class Profiles:
             await self._tell_rooms(requester.user_nid)
 
     async def resume(self) -> None:
-        """Tell rooms what a stop of the server kept from them."""
-        for user in self._db.glance(profiles.untold):
-            await self._tell_rooms(user)
+        """Tell rooms what a stop of the server kept from them; on a full disk after the next start."""
+        try:
+            for user in self._db.glance(profiles.untold):
+                await self._tell_rooms(user)
+        except StorageError as error:
+            log.warning("rooms go on showing old names for now: %s", error)
 
     async def _tell_rooms(self, user: int) -> None:
         """Have every room show the profile of a user (a nid) as it is now."""

@@ -43,6 +43,7 @@ RETRY_SECONDS = 30.0
 KEPT_MS = 7 * 24 * 3600 * 1000
 KEPT_OF_ONE_USER = 1000
 _PATIENCE = 5.0
+_SWEEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,7 @@ class DelayedEvents:
             for row in delayed_events.scheduled(tx):
                 left = row.delay / 1000 if row.restarted else (row.scheduled + row.delay - now_ms) / 1000
                 waiting = _Waiting(now + max(left, GRACE_SECONDS), row.user, row.delay / 1000, bool(row.restarted))
-                self._waiting[row.delay_id] = waiting
-                self._enqueue(row.delay_id, waiting.due)
+                self._wait(row.delay_id, waiting)
 
         self._db.glance(step)
         self._arm()
@@ -169,8 +169,7 @@ class DelayedEvents:
         kept = await self._db.write(step)
         if kept == delay_id:
             seconds = wanted.delay / 1000
-            self._waiting[delay_id] = _Waiting(self._monotonic() + seconds, row.user, seconds, restarted=False)
-            self._enqueue(delay_id, self._waiting[delay_id].due)
+            self._wait(delay_id, _Waiting(self._monotonic() + seconds, row.user, seconds, restarted=False))
             self._arm()
         return kept
 
@@ -200,8 +199,8 @@ class DelayedEvents:
         try:
             await self._db.write(lambda tx: self._finalise(tx, row))
         except StorageError:
-            self._waiting[delay_id] = waiting
-            self._enqueue(delay_id, waiting.due)
+            self._wait(delay_id, waiting)
+            self._arm()
             raise
 
     async def send(self, delay_id: str, requester: Requester | None) -> None:
@@ -223,8 +222,7 @@ class DelayedEvents:
         try:
             await self._send(row)
         except BaseException:
-            self._waiting[delay_id] = waiting
-            self._enqueue(delay_id, waiting.due)
+            self._wait(delay_id, waiting)
             self._arm()
             raise
 
@@ -251,7 +249,15 @@ class DelayedEvents:
 
     # -- sending ---------------------------------------------------------------------------------
 
+    def _wait(self, delay_id: str, waiting: _Waiting) -> None:
+        self._waiting[delay_id] = waiting
+        self._enqueue(delay_id, waiting.due)
+
     def _enqueue(self, delay_id: str, due: float) -> None:
+        # What was cancelled stands in the queue until it would have been due; many of these are swept out at once.
+        if len(self._queue) > 2 * len(self._waiting) + _SWEEP:
+            self._queue = [entry for entry in self._queue if entry[2] in self._waiting]
+            heapq.heapify(self._queue)
         heapq.heappush(self._queue, (due, next(self._numbers), delay_id))
 
     def _arm(self) -> None:
@@ -294,8 +300,7 @@ class DelayedEvents:
         except StorageError as error:
             log.warning("a delayed event is not sent yet: %s", error)
             waiting.due = self._monotonic() + RETRY_SECONDS
-            self._waiting[delay_id] = waiting
-            self._enqueue(delay_id, waiting.due)
+            self._wait(delay_id, waiting)
 
     async def _send(self, row: DelayedRow) -> None:
         sender, is_admin = self._db.glance(lambda tx: _sender(tx, row.user))
