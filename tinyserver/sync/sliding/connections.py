@@ -98,6 +98,8 @@ class Connections:
         self._bell = bell
         self._open: dict[Key, Connection] = {}
         self._size = 0
+        self._dropped: set[Key] = set()
+        """Those that were one too many, until that is on disk as well."""
         self._timer: asyncio.TimerHandle | None = None
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -132,8 +134,8 @@ class Connections:
         generation = connection.answer(sent)
         if is_known:
             self._size += connection.size
-        if not connection.is_stored and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WRITE_DELAY, self._write_soon)
+        if not connection.is_stored:
+            self._arm()
         return generation
 
     async def close(self) -> None:
@@ -155,7 +157,7 @@ class Connections:
 
     def _stored(self, key: Key) -> Connection | None:
         device, conn_id = key
-        if device < 0:
+        if device < 0 or key in self._dropped:
             return None
         stored = self._db.glance(lambda tx: sliding_connections.get(tx, device, conn_id))
         if stored is None:
@@ -195,11 +197,17 @@ class Connections:
         for key in of_device[: max(len(of_device) + 1 - MAX_OF_DEVICE, 0)]:
             self._open[key].begin()
             self._forget(key)
+            self._dropped.add(key)
+            self._arm()
 
     def _forget(self, key: Key) -> None:
         self._size -= self._open.pop(key).size
 
     # -- on disk ---------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WRITE_DELAY, self._write_soon)
 
     def _write_soon(self) -> None:
         self._timer = None
@@ -209,7 +217,8 @@ class Connections:
 
     async def _write(self) -> None:
         unstored = [each for each in self._open.values() if not each.is_stored and each.key[0] >= 0]
-        if not unstored:
+        dropped, self._dropped = self._dropped, set()
+        if not unstored and not dropped:
             return
         rows = []
         for each in unstored:
@@ -218,6 +227,8 @@ class Connections:
             rows.append((*each.key, encode(generations)))
 
         def step(tx: WriteTransaction) -> None:
+            for device, conn_id in dropped:
+                sliding_connections.remove(tx, device, conn_id)
             for device, conn_id, sent in rows:
                 if len(sent) > MAX_STORED:
                     sliding_connections.remove(tx, device, conn_id)
