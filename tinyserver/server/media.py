@@ -8,10 +8,6 @@ from tinyserver.api.client.media import MediaApi
 from tinyserver.api.client.previews import PreviewsApi
 from tinyserver.api.federation.media import ServedMediaApi
 from tinyserver.api.routing import Router
-from tinyserver.clock import Clock
-from tinyserver.config import Config
-from tinyserver.data_directory import DataDirectory
-from tinyserver.federation.client import FederationClient
 from tinyserver.media.blobs import DirectoryBlobs
 from tinyserver.media.housekeeping import Housekeeping, Room
 from tinyserver.media.previews import Previews
@@ -19,28 +15,20 @@ from tinyserver.media.remote import RemoteMedia
 from tinyserver.media.repository import MediaRepository
 from tinyserver.media.thumbnails import Thumbnails
 from tinyserver.media.workshop import Workshop
+from tinyserver.outgoing.addresses import AddressPolicy
 from tinyserver.outgoing.http import HttpClient
-from tinyserver.storage.database import Database
+from tinyserver.server.core import Core
+from tinyserver.server.transport import Transport
 
 
 class MediaParts:
-    """All parts of the media repository.
+    """All parts of the media repository."""
 
-    :param client: asks other servers for their files.
-    :param http: fetches files from where other servers say that they lie.
-    :param previews_http: fetches the pages that people link to; it must keep out of the own network.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        data: DataDirectory,
-        db: Database,
-        clock: Clock,
-        client: FederationClient,
-        http: HttpClient,
-        previews_http: HttpClient,
-    ) -> None:
+    def __init__(self, core: Core, transport: Transport) -> None:
+        config, data, db, clock = core.config, core.data, core.db, core.clock
+        # Previews fetch what strangers name: they keep out of the own network.
+        strict = AddressPolicy(allow_private=config.url_previews.allow_private_addresses)
+        previews_http = HttpClient(transport.resolver, strict, transport.tls)
         settings = config.media
         self._blobs = DirectoryBlobs(data.media)
         self.repository = MediaRepository(
@@ -60,7 +48,7 @@ class MediaParts:
         self._housekeeping = Housekeeping(db, self.repository, clock, room)
         self._workshop = Workshop(settings.max_image_pixels)
         self._thumbnails = Thumbnails(db, self.repository, self._workshop, clock)
-        self._remote = RemoteMedia(self.repository, client, http, settings.max_remote)
+        self._remote = RemoteMedia(self.repository, transport.client, transport.http, settings.max_remote)
         if config.federation.enabled:
             self.repository.elsewhere = self._remote
         self._previews = Previews(
