@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tinyserver.protocol.event_hashes import add_content_hash, sign_event, verify_event_signature
+from tinyserver.protocol.events import MAX_PREV_EVENTS
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
 from tinyserver.storage import memberships, names, room_state
 from tinyserver.storage.memberships import Membership
@@ -314,3 +315,19 @@ async def test_older_servers_join_and_leave_by_version_1(site: Site, peer: Peer)
         status, body = answer.json()
         assert (answer.status_code, status) == (200, 200)
         assert body == {} or len(body["state"]) > 3
+
+
+async def test_a_template_names_what_the_join_may_follow(site: Site, peer: Peer) -> None:
+    """A room with more ends than an event can name: what authorises the join is in the state after those named."""
+    room = await site.public_room()
+    await site.join(peer, room)
+    base = site.rooms.snapshot(room)
+    for number in range(30):
+        content = {"body": str(number)}
+        message = site.rooms.remote_event(peer.name, base, f"@bob:{peer.name}", "m.room.message", content)
+        await site.rooms.receive(peer.name, message)
+    made = await site.make(peer, "join", room, f"@eve:{peer.name}")
+    assert len(made.json()["event"]["prev_events"]) == MAX_PREV_EVENTS
+    await site.join(peer, room, "eve")
+    assert membership(site, room, f"@eve:{peer.name}") is Membership.JOIN
+    assert len(site.row(room).extremities) == 30 - MAX_PREV_EVENTS + 1

@@ -176,8 +176,7 @@ class Appender:
         assert stored.state is not None
         current = stored.state
         if len(extremities) > 1:
-            roots = [events.get(tx, nid).state for nid in extremities]
-            current = resolve_roots(tx, room.version, [root for root in roots if root is not None])
+            current = resolve_roots(tx, room.version, list(events.states_after(tx, extremities).values()))
         if current != room.state:
             self.set_current_state(tx, room, current, position)
 

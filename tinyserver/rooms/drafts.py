@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyserver.protocol import base64
 from tinyserver.protocol.event_hashes import add_content_hash, reference_hash, sign_event
-from tinyserver.protocol.events import MAX_PREV_EVENTS, Event, build_pdu, parse_pdu
+from tinyserver.protocol.events import Event, build_pdu, parse_pdu
 from tinyserver.protocol.room_versions import EventIdFormat, RoomVersion
 from tinyserver.protocol.signing import SigningKey
 from tinyserver.storage.stored_event import StoredEvent
@@ -57,7 +57,7 @@ class EventSigner:
         """Build, hash and sign the event of a draft.
 
         Args:
-            parents: the forward extremities that it follows; at most 20 of them are referred to, the newest.
+            parents: the forward extremities that it follows, at most 20 of them (`rooms.parents`).
             room_id: None for the create event of a room version whose room ID comes from it.
             now_ms: the time for `origin_server_ts` unless the draft has its own.
 
@@ -90,7 +90,7 @@ def draft_pdu(
     now_ms: int,
 ) -> dict[str, Any]:
     """The PDU of a draft before it is hashed and signed; for the arguments see `EventSigner.make`."""
-    newest = sorted(parents, key=lambda parent: parent.nid)[-MAX_PREV_EVENTS:]
+    followed = sorted(parents, key=lambda parent: parent.nid)
     auth = list(auth_events)
     return build_pdu(
         version,
@@ -99,13 +99,13 @@ def draft_pdu(
         sender=draft.sender,
         state_key=draft.state_key,
         content=draft.content,
-        prev_events=[parent.event_id for parent in newest],
+        prev_events=[parent.event_id for parent in followed],
         auth_events=[event.event_id for event in auth],
-        depth=1 + max((parent.event.depth for parent in newest), default=0),
+        depth=1 + max((parent.event.depth for parent in followed), default=0),
         origin_server_ts=now_ms if draft.origin_server_ts is None else draft.origin_server_ts,
         redacts=draft.redacts,
         event_id=_chosen_id(version, server_name),
-        reference_hashes=_reference_hashes(version, [*newest, *auth]),
+        reference_hashes=_reference_hashes(version, [*followed, *auth]),
     )
 
 

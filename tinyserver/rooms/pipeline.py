@@ -34,6 +34,7 @@ from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms import partial_state
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
+from tinyserver.rooms.parents import Parents, parents_for
 from tinyserver.rooms.resolution import resolve_roots
 from tinyserver.rooms.suspension import check_suspension
 from tinyserver.storage import events, room_state, rooms, state_trie
@@ -178,9 +179,11 @@ class EventPipeline:
         if known is not None:
             return known
         room = rooms.get(tx, room_nid)
-        event, auth = self._prepare(tx, room, draft)
+        event, parents = self._prepare(tx, room, draft)
         flags = Flag.NONE if draft.origin_server_ts is None else Flag.DATED
-        admission = Admission(event, room.state, auth, flags, device=draft.device, txn_id=draft.txn_id)
+        auth = tuple(sorted(stored.nid for stored in parents.auth_events))
+        before = parents.state_before(tx, room)
+        admission = Admission(event, before, auth, flags, device=draft.device, txn_id=draft.txn_id)
         return self._appender.append(tx, room, admission)
 
     def prepare(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> Event:
@@ -190,17 +193,15 @@ class EventPipeline:
         """
         return self._prepare(tx, rooms.get(tx, room_nid), draft)[0]
 
-    def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, tuple[int, ...]]:
-        """The event of a draft, allowed by the current state, and the nids of its auth events."""
+    def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, Parents]:
+        """The event of a draft, allowed by the current state and by that before it."""
         check_suspension(tx, draft)
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
         partial_state.check_members_known(tx, room, keys)
-        state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
-        parents = events.get_many(tx, room.extremities).values()
-        auth_events = [stored for key, stored in state.items() if key in keys]
-        event = self._make(draft, room.version, room.room_id, parents, auth_events)
-        check_auth(event, {key: stored.event for key, stored in state.items()})
-        return event, tuple(sorted(stored.nid for key, stored in state.items() if key in keys))
+        parents = parents_for(tx, room, keys)
+        event = self._make(draft, room.version, room.room_id, parents.stored, parents.auth_events)
+        parents.check(event)
+        return event, parents
 
     @staticmethod
     def sent_before(tx: ReadTransaction, room_nid: int, draft: EventDraft) -> StoredEvent | None:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.state_resolution import EventHeader, resolve
-from tinyserver.storage import auth_graph, names, state_trie
+from tinyserver.storage import auth_graph, events, names, room_state, state_trie
+from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 
@@ -37,6 +38,25 @@ def resolve_changes(
     states = _ConflictingStates(tx, distinct)
     resolved = resolve(version, states, _StoredEvents(tx, version))
     return {states.interned.get(key) or _interned(tx, key): nid for key, nid in resolved.items()}
+
+
+def resolved_events_at(
+    tx: ReadTransaction, version: RoomVersion, roots: Iterable[int], keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], StoredEvent]:
+    """The events that hold some keys in the state that several states (at least one) resolve to."""
+    distinct = sorted(set(roots))
+    state = room_state.events_at(tx, distinct[0], keys)
+    if len(distinct) == 1:
+        return state
+    changes = resolve_changes(tx, version, distinct)
+    for key in keys:
+        interned = (names.find(tx, key[0]), names.find(tx, key[1]))
+        if interned in changes:
+            state.pop(key, None)
+            nid = changes[interned]
+            if nid is not None:
+                state[key] = events.get(tx, nid)
+    return state
 
 
 def _interned(tx: ReadTransaction, key: tuple[str, str]) -> tuple[int, int]:

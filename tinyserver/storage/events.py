@@ -279,6 +279,12 @@ def get_many(tx: ReadTransaction, nids: Collection[int], *, keep: bool = True) -
     return found
 
 
+def states_after(tx: ReadTransaction, nids: Iterable[int]) -> dict[int, int]:
+    """The roots of the states after events, of those where it is known, by nid; without reading the events."""
+    sql = "SELECT nid, state FROM events WHERE nid IN (SELECT value FROM json_each(?)) AND state IS NOT NULL"
+    return dict(tx.rows(sql, ("[" + ",".join(map(str, nids)) + "]",)))
+
+
 def state_entries(tx: ReadTransaction, room: int, nids: Iterable[int]) -> Iterator[tuple[tuple[int, int], int]]:
     """((type nid, state key nid), nid) of those of the events that are state events of a room and were not rejected."""
     for nid in nids:

@@ -11,14 +11,15 @@ from typing import Any
 
 from tinyserver.clock import Clock
 from tinyserver.federation.serving.rooms import whole_room
-from tinyserver.protocol.auth_rules import auth_keys_for, check_auth
+from tinyserver.protocol.auth_rules import auth_keys_for
 from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, UnableToAuthoriseJoin
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
 from tinyserver.rooms.access import membership_of
 from tinyserver.rooms.drafts import EventDraft, draft_pdu
+from tinyserver.rooms.parents import parents_for
 from tinyserver.rooms.restricted import allowed_rooms, authorising_user
-from tinyserver.storage import events, memberships, room_state, rooms
+from tinyserver.storage import memberships, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
@@ -87,18 +88,18 @@ class Templates:
 
     def _template(self, tx: ReadTransaction, room: RoomRow, draft: EventDraft, now_ms: int) -> Template:
         keys = auth_keys_for(room.version, draft.type, draft.sender, draft.state_key, draft.content)
-        state = room_state.events_at(tx, room.state, {*keys, ("m.room.create", "")})
+        parents = parents_for(tx, room, keys)
         pdu = draft_pdu(
             draft,
             room.version,
             self._server_name,
             room_id=room.room_id,
-            parents=events.get_many(tx, room.extremities).values(),
-            auth_events=[stored for key, stored in state.items() if key in keys],
+            parents=parents.stored,
+            auth_events=parents.auth_events,
             now_ms=now_ms,
         )
         event = Event.from_trusted(pdu, room.version, pdu.get("event_id", "$template"))
-        check_auth(event, {key: stored.event for key, stored in state.items()})
+        parents.check(event)
         return Template(room.version.identifier, {**pdu, "origin": self._server_name})
 
 
