@@ -25,7 +25,7 @@ OUTGOING = "this server calls it, others serve it"
 """Operations of these APIs are requests to application services and push gateways."""
 OUTGOING_APIS = ("application-service", "push-gateway")
 
-MAIL = "third-party identifiers and mail are not built yet"
+MAIL = "identity servers and what needs them are not built yet"
 BRIDGES = "nothing is sent to application services yet"
 POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
@@ -33,18 +33,9 @@ IDENTITY = "identity servers are not built yet"
 _C1, _C3, _F1 = "/_matrix/client/v1", "/_matrix/client/v3", "/_matrix/federation/v1"
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     MAIL: (
-        f"GET {_C3}/account/3pid",
         f"POST {_C3}/account/3pid",
-        f"POST {_C3}/account/3pid/add",
         f"POST {_C3}/account/3pid/bind",
-        f"POST {_C3}/account/3pid/delete",
         f"POST {_C3}/account/3pid/unbind",
-        f"POST {_C3}/account/3pid/email/requestToken",
-        f"POST {_C3}/account/3pid/msisdn/requestToken",
-        f"POST {_C3}/account/password/email/requestToken",
-        f"POST {_C3}/account/password/msisdn/requestToken",
-        f"POST {_C3}/register/email/requestToken",
-        f"POST {_C3}/register/msisdn/requestToken",
     ),
     BRIDGES: (
         f"POST {_C1}/appservice/{{}}/ping",
@@ -70,6 +61,7 @@ EXTRAS: dict[str, str] = {
     rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
     r"/_matrix/static/client/login/": "a page of signing in",
     r"/oauth2/|/(account|link|register)$": "OAuth and its pages, which have no paths in the specification",
+    r"/account/email$": "the page behind the link in a mail",
     r"/\.well-known/(openid-configuration|oauth-authorization-server)$": "how OAuth itself finds an issuer's metadata",
     r"/_matrix/client/v1/(rooms/\{\}/thread/|thread_subscriptions$)": "thread subscriptions: MSC4306 and MSC4308",
     rf"{_C3}/rooms/\{{\}}/delayed_event/|{_C1}/delayed_events": "delayed events: MSC4140",

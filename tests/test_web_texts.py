@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 
 from tinyserver.api.web.texts import TEXTS, preferred_language
+from tinyserver.mail.texts import MAIL_TEXTS
 
 PAGES = Path(__file__).parent.parent / "tinyserver" / "api" / "web"
 
@@ -24,6 +25,13 @@ def test_every_language_says_the_same(language: str) -> None:
     for key, text in TEXTS[language].items():
         assert text.strip()
         assert placeholders(text) == placeholders(english[key]), key
+
+
+def test_mails_speak_the_same_languages_as_pages() -> None:
+    assert MAIL_TEXTS.keys() == TEXTS.keys()
+    for texts in MAIL_TEXTS.values():
+        assert texts.keys() == MAIL_TEXTS["en"].keys()
+        assert all(placeholders(text) == placeholders(MAIL_TEXTS["en"][key]) for key, text in texts.items())
 
 
 def test_every_sentence_is_used() -> None:

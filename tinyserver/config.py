@@ -86,6 +86,12 @@ class Registration:
         "Lets tools that know this secret make accounts (registration by HMAC). Empty: not offered.", ""
     )
     allow_guests: bool = setting("Whether guests may look around without an account.", False)
+    email: Literal["no", "optional", "required"] = setting(
+        "Whether people who register give a mail address, which they confirm. Needs [smtp].", "optional"
+    )
+    email_domains: tuple[str, ...] = setting(
+        'The domains whose mail addresses people can use: "example.org". Empty: all.', ()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,9 @@ class RateLimits:
     login_account: Bucket = setting("Logging in, for each account.", Bucket(0.2, 10))
     login_failed: Bucket = setting("Wrong passwords, for each account.", Bucket(0.1, 5))
     registration: Bucket = setting("Making accounts, for each address.", Bucket(0.1, 10))
+    mail: Bucket = setting(
+        "Having a mail with a link sent, for each address that asks and for each mail address.", Bucket(0.01, 10)
+    )
     join: Bucket = setting("Joining and knocking on rooms.", Bucket(0.5, 20))
     invite: Bucket = setting("Inviting people.", Bucket(0.5, 30))
     create_room: Bucket = setting("Making and upgrading rooms.", Bucket(0.2, 20))
@@ -200,7 +209,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """Sending mail: password resets, invitations, notifications."""
+    """Sending mail: confirming mail addresses, new passwords."""
 
     host: str = setting("The mail server. Empty: no mail.", "")
     port: int = setting("Its port.", 587)
@@ -532,6 +541,10 @@ def _check(config: Config) -> None:
         _check_dns_server(server)
     if config.passwords.memory < 1024**2 or config.passwords.iterations < 1:
         raise ConfigError('"passwords" needs at least "1 MiB" of memory and 1 iteration.')
+    if config.smtp.host and not config.public_url:
+        raise ConfigError('"smtp" needs "public_url": mails have links to this server in them.')
+    if config.registration.email == "required" and not config.smtp.host:
+        raise ConfigError('"registration.email" is "required", so mails must be sent: set "smtp.host".')
     if config.sessions.access_token_lifetime < 1:
         raise ConfigError('"sessions.access_token_lifetime" must be at least "1s".')
 

@@ -38,7 +38,6 @@ def account_capabilities(requester: Requester) -> dict[str, Any]:
         "uk.tcpip.msc4133.profile_fields": profile,
         "m.set_displayname": {"enabled": True},
         "m.set_avatar_url": {"enabled": is_user},
-        "m.3pid_changes": {"enabled": False},
     }
 
 

@@ -16,17 +16,33 @@ from tinyserver.accounts.passwords import PasswordHasher, check_new_password
 from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.sessions import Sessions
 from tinyserver.accounts.tokens import digest
-from tinyserver.accounts.uia import UserInteractiveAuth
-from tinyserver.protocol.errors import Forbidden, NotFound
-from tinyserver.storage import account_data, accounts, devices, filters, names, profiles
+from tinyserver.accounts.uia import Stage, UserInteractiveAuth
+from tinyserver.protocol.errors import Forbidden, NotFound, ThreepidAuthFailed
+from tinyserver.protocol.threepids import EMAIL
+from tinyserver.storage import account_data, accounts, devices, filters, names, profiles, threepids
 from tinyserver.storage.accounts import UserRow
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import DeviceRow
+from tinyserver.storage.email_sessions import EmailSessionRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 log = logging.getLogger(__name__)
 
 _PASSWORD = "m.login.password"
+_EMAIL = "m.login.email.identity"
+
+
+class EmailProofs(Protocol):
+    """Mail addresses that were proved for a new password."""
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether mail addresses can be proved."""
+        ...
+
+    def spend(self, tx: WriteTransaction, session: EmailSessionRow) -> None:
+        """Use a validated session up. Raises ThreepidAuthFailed."""
+        ...
 
 
 class RoomDepartures(Protocol):
@@ -45,6 +61,7 @@ class AccountManagement:
 
     Args:
         departures: takes users out of their rooms when their account is closed.
+        emails, email_stage: mail addresses that were proved, and the stage that looks at them.
     """
 
     def __init__(
@@ -57,6 +74,8 @@ class AccountManagement:
         uia: UserInteractiveAuth,
         last_seen: LastSeen,
         departures: RoomDepartures | None = None,
+        emails: EmailProofs | None = None,
+        email_stage: Stage | None = None,
     ) -> None:
         self._db = db
         self._cache = cache
@@ -66,23 +85,53 @@ class AccountManagement:
         self._uia = uia
         self._last_seen = last_seen
         self._departures = departures
+        self._emails = emails
+        self._email_stage = email_stage
 
     async def change_password(
         self, requester: Requester | None, new_password: str, auth: Mapping[str, Any] | None, *, logout_devices: bool
     ) -> None:
-        """Replace the password of the requester, or without one of whoever proves to be a user.
+        """Replace the password of the requester, or without one of whoever proves to be a user: by the old password, or
+        by reading the mails of an address that the account has.
 
         Args:
             logout_devices: whether all other sessions end and their devices go.
 
         Raises:
             WeakPassword, UserInteractionRequired.
+            ThreepidAuthFailed: the mail address belongs to the account no more.
         """
         check_new_password(new_password)
         parameters = [digest(new_password).hex(), logout_devices]
-        _, account = await self._prove(requester, "change the password", parameters, auth)
+        results = await self._authorise(requester, "change the password", parameters, auth, by_mail=requester is None)
+        if _PASSWORD not in results:
+            await self.reset_password(results[_EMAIL], new_password, logout_devices=logout_devices)
+            return
+        _, account = results[_PASSWORD]
         keep = None if requester is None else requester.device_nid
         await self.replace_password(account.nid, new_password, logout_devices=logout_devices, keep=keep)
+
+    async def reset_password(self, session: EmailSessionRow, new_password: str, *, logout_devices: bool) -> str:
+        """Replace the password of whom a mail address belongs to that was proved in a session; their user ID.
+
+        Raises:
+            WeakPassword.
+            ThreepidAuthFailed: the session was used already, or the address belongs to no account (any more).
+        """
+        check_new_password(new_password)
+        hashed = await self._hasher.hash(new_password)
+        assert self._emails is not None  # whoever has such a session got it there
+        emails = self._emails
+
+        def step(tx: WriteTransaction) -> str:
+            emails.spend(tx, session)
+            user = threepids.user_of(tx, EMAIL, session.address)
+            if user is None:
+                raise ThreepidAuthFailed("This mail address belongs to no account any more.")
+            self._set_password(tx, user, hashed, logout_devices=logout_devices)
+            return names.text(tx, user)
+
+        return await self._db.write(step)
 
     async def replace_password(
         self, user: int, new_password: str, *, logout_devices: bool, keep: int | None = None
@@ -98,13 +147,15 @@ class AccountManagement:
         check_new_password(new_password)
         hashed = await self._hasher.hash(new_password)
 
-        def step(tx: WriteTransaction) -> None:
-            _check_in_use(tx, user)
-            accounts.set_password(tx, user, hashed)
-            if logout_devices:
-                self._sessions.remove_all_devices(tx, user, keep=keep)
+        await self._db.write(lambda tx: self._set_password(tx, user, hashed, logout_devices=logout_devices, keep=keep))
 
-        await self._db.write(step)
+    def _set_password(
+        self, tx: WriteTransaction, user: int, hashed: str, *, logout_devices: bool, keep: int | None = None
+    ) -> None:
+        _check_in_use(tx, user)
+        accounts.set_password(tx, user, hashed)
+        if logout_devices:
+            self._sessions.remove_all_devices(tx, user, keep=keep)
 
     async def set_password(self, user_id: str, new_password: str) -> None:
         """Replace a user's password on the word of an administrator; all sessions end.
@@ -144,6 +195,7 @@ class AccountManagement:
             accounts.deactivate(tx, user, erase=erase)
             self._sessions.remove_all_devices(tx, user)
             filters.remove_all(tx, user)
+            threepids.remove_all(tx, user)
             if erase:
                 profiles.remove(tx, user)
                 account_data.remove_all(tx, user)
@@ -190,15 +242,31 @@ class AccountManagement:
         self, requester: Requester | None, what: str, parameters: list[Any], auth: Mapping[str, Any] | None
     ) -> tuple[str, UserRow]:
         """Have the password stage completed; the account that it was."""
-        results = await self._uia.authorise(
+        proved: tuple[str, UserRow] = (await self._authorise(requester, what, parameters, auth))[_PASSWORD]
+        return proved
+
+    async def _authorise(
+        self,
+        requester: Requester | None,
+        what: str,
+        parameters: list[Any],
+        auth: Mapping[str, Any] | None,
+        *,
+        by_mail: bool = False,
+    ) -> dict[str, Any]:
+        """Have the password stage completed, or that of mail; their results."""
+        stages: dict[str, Stage] = {
+            _PASSWORD: PasswordStage(self._passwords, None if requester is None else requester.user_nid)
+        }
+        if by_mail and self._emails is not None and self._emails.is_offered and self._email_stage is not None:
+            stages[_EMAIL] = self._email_stage
+        return await self._uia.authorise(
             auth,
             operation=f"{what} of {'anybody' if requester is None else requester.user_id}",
             parameters=parameters,
-            flows=[(_PASSWORD,)],
-            stages={_PASSWORD: PasswordStage(self._passwords, None if requester is None else requester.user_nid)},
+            flows=[(stage,) for stage in stages],
+            stages=stages,
         )
-        proved: tuple[str, UserRow] = results[_PASSWORD]
-        return proved
 
 
 def _check_in_use(tx: ReadTransaction, user: int) -> None:

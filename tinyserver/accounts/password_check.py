@@ -5,19 +5,23 @@ spec: client-server-api#identifier-types
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tinyserver.accounts.passwords import PasswordHasher
 from tinyserver.accounts.uia import StageFailed
 from tinyserver.protocol.errors import BadJson, Forbidden, MissingParam, Unknown, UserLocked
 from tinyserver.protocol.identifiers import MAX_IDENTIFIER_BYTES
-from tinyserver.storage import accounts
+from tinyserver.protocol.threepids import canonical_address
+from tinyserver.storage import accounts, names, threepids
 from tinyserver.storage.accounts import UserRow
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 _WRONG = "The user name or the password is wrong."
+
+AddressOwner = Callable[[str, str], str | None]
+"""The user ID behind a medium and an address, if there is one."""
 
 
 class LoginAttempts(Protocol):
@@ -32,13 +36,16 @@ class LoginAttempts(Protocol):
         ...
 
 
-def user_of_identifier(identifier: Mapping[str, Any], server_name: str) -> str:
+def user_of_identifier(identifier: Mapping[str, Any], server_name: str, owner: AddressOwner) -> str:
     """The user ID that a user identifier object means; whether there is such a user is another question.
+
+    Args:
+        owner: whose an address is.
 
     Raises:
         MissingParam, BadJson: the object is malformed.
         Unknown: an unknown type of identifier.
-        Forbidden: an e-mail address or telephone number; none is bound to any account here.
+        Forbidden: an address that belongs to no account here.
     """
     kind = identifier.get("type")
     if kind is None and "medium" in identifier:  # the spec's own example of such a login has no type
@@ -46,8 +53,10 @@ def user_of_identifier(identifier: Mapping[str, Any], server_name: str) -> str:
     if kind == "m.id.user":
         return full_user_id(_text(identifier, "user"), server_name)
     if kind == "m.id.thirdparty":
-        _text(identifier, "medium"), _text(identifier, "address")
-        raise Forbidden(_WRONG)
+        user_id = owner(_text(identifier, "medium"), _text(identifier, "address"))
+        if user_id is None:
+            raise Forbidden(_WRONG)
+        return user_id
     if kind == "m.id.phone":
         _text(identifier, "country"), _text(identifier, "phone" if "phone" in identifier else "number")
         raise Forbidden(_WRONG)
@@ -85,7 +94,7 @@ class PasswordCheck:
             UserLocked: the password is right, but the account is locked.
             LimitExceeded: too many attempts.
         """
-        wanted = user_of_identifier(identifier, self._server_name)
+        wanted = user_of_identifier(identifier, self._server_name, self._owner)
         attempted = wanted[:MAX_IDENTIFIER_BYTES].lower()
         self._attempts.begin(attempted)
         user_id, user = self._db.glance(lambda tx: _find(tx, wanted))
@@ -98,6 +107,19 @@ class PasswordCheck:
         if self._hasher.is_outdated(stored):
             await self._rehash(user.nid, stored, password)
         return user_id, user
+
+    def _owner(self, medium: str, address: str) -> str | None:
+        canonical = canonical_address(medium, address)
+        if canonical is None:
+            return None
+        # Addresses are tried out no faster than passwords, whether they are somebody's or not.
+        self._attempts.begin(canonical)
+
+        def step(tx: ReadTransaction) -> str | None:
+            user = threepids.user_of(tx, medium, canonical)
+            return None if user is None else names.text(tx, user)
+
+        return self._db.glance(step)
 
     async def _rehash(self, nid: int, stored: str, password: str) -> None:
         hashed = await self._hasher.hash(password)

@@ -16,17 +16,45 @@ from tinyserver.accounts.sessions import NewSession, Sessions, Tokens
 from tinyserver.accounts.tokens import digest, new_localpart
 from tinyserver.accounts.uia import DummyStage, Flow, Stage, UserInteractiveAuth
 from tinyserver.clock import Clock
-from tinyserver.protocol.errors import Exclusive, Forbidden, InvalidUsername, MissingParam, UnknownToken, UserInUse
+from tinyserver.protocol.errors import (
+    Exclusive,
+    Forbidden,
+    InvalidUsername,
+    MissingParam,
+    ThreepidAuthFailed,
+    UnknownToken,
+    UserInUse,
+)
 from tinyserver.protocol.identifiers import check_localpart
 from tinyserver.storage import accounts, names, registration_tokens
 from tinyserver.storage import sessions as stored_sessions
 from tinyserver.storage.database import Database
+from tinyserver.storage.email_sessions import EmailSessionRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 DUMMY = "m.login.dummy"
 TOKEN = "m.login.registration_token"
+EMAIL = "m.login.email.identity"
 
 Mode = Literal["open", "token", "closed"]
+EmailMode = Literal["no", "optional", "required"]
+
+
+class EmailProofs(Protocol):
+    """Mail addresses that were proved."""
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether mail addresses can be proved."""
+        ...
+
+    def attach(self, tx: WriteTransaction, user: int, session: EmailSessionRow) -> None:
+        """Give the address of a validated session to a user (nid).
+
+        Raises:
+            ThreepidInUse, ThreepidAuthFailed, ThreepidDenied.
+        """
+        ...
 
 
 class NameReservations(Protocol):
@@ -48,6 +76,17 @@ class RegistrationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What an account is made of: its name (None: any), the hash of its password, the registration token that is
+    spent for it, and the session in which its mail address was proved."""
+
+    localpart: str | None
+    password: str
+    token: str | None
+    email: EmailSessionRow | None
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """The new user ID, and its first session unless none was wanted."""
 
@@ -62,6 +101,7 @@ class Registration:
         mode: who may register: anybody, who has a registration token, or nobody.
         allow_guests: whether there are guest accounts.
         reservations: those who lay claim to user IDs.
+        emails, email_mode, email_stage: mail addresses, whether they are asked for, and the stage that does it.
     """
 
     def __init__(
@@ -78,6 +118,9 @@ class Registration:
         mode: Mode,
         allow_guests: bool,
         reservations: Sequence[NameReservations] = (),
+        emails: EmailProofs | None = None,
+        email_mode: EmailMode = "no",
+        email_stage: Stage | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -91,6 +134,10 @@ class Registration:
         self._allow_guests = allow_guests
         self._reservations = reservations
         self._stages: dict[str, Stage] = {DUMMY: DummyStage(), TOKEN: RegistrationTokenStage(tokens)}
+        self._emails = emails if emails is not None and emails.is_offered else None
+        self._email_mode: EmailMode = "no" if self._emails is None or email_stage is None else email_mode
+        if email_stage is not None:
+            self._stages[EMAIL] = email_stage
 
     async def register(self, request: RegistrationRequest, auth: Mapping[str, Any] | None) -> Registered:
         """Register an ordinary account.
@@ -101,7 +148,7 @@ class Registration:
             WeakPassword, MissingParam, InvalidParam.
             UserInteractionRequired: the client must complete a stage.
         """
-        self._check_open()
+        self.check_open()
         guest = None if request.guest_access_token is None else self._guest(request)
         localpart = None
         if request.username is not None and guest is None:
@@ -122,35 +169,50 @@ class Registration:
         )
         assert request.password is not None  # given with auth, and without that nobody comes here
         hashed = await self._hasher.hash(request.password)
-        return await self._db.write(
-            lambda tx: self._store(tx, localpart, guest, hashed, results.get(TOKEN), request.session)
-        )
+        wanted = NewAccount(localpart, hashed, results.get(TOKEN), results.get(EMAIL))
+        return await self._db.write(lambda tx: self._store(tx, wanted, guest, request.session))
 
     @property
     def mode(self) -> Mode:
         """Who may register."""
         return self._mode
 
-    async def register_on_page(self, username: str, password: str, token: str | None) -> str:
+    @property
+    def email_mode(self) -> EmailMode:
+        """Whether whoever registers is asked for a mail address."""
+        return self._email_mode
+
+    def check_open(self) -> None:
+        """Raises Forbidden when registration is closed."""
+        if self._mode == "closed":
+            raise Forbidden("Registration is closed on this server. Ask its administrator for an account.")
+
+    async def register_on_page(
+        self, username: str, password: str, token: str | None, email: EmailSessionRow | None = None
+    ) -> str:
         """Register an ordinary account for somebody on one of this server's own pages; the user ID.
 
         Args:
             token: a registration token; needed where only those who have one may register.
+            email: a validated session; needed where mail addresses are.
 
         Raises:
             Forbidden: registration is closed, or the token is not valid.
             MissingParam: no token was given.
-            InvalidUsername, UserInUse, Exclusive, WeakPassword.
+            ThreepidAuthFailed: no mail address was proved.
+            InvalidUsername, UserInUse, Exclusive, WeakPassword, ThreepidInUse.
         """
-        self._check_open()
+        self.check_open()
         if token is None and self._mode == "token":
             raise MissingParam("To register on this server you need a registration token from its administrator.")
         localpart = self.check_username(username)
         check_new_password(password)
         if token is not None:
             self._db.glance(lambda tx: self._tokens.check(tx, token))
-        hashed = await self._hasher.hash(password)
-        registered = await self._db.write(lambda tx: self._store(tx, localpart, None, hashed, token, None))
+        if email is None and self._email_mode == "required":
+            raise ThreepidAuthFailed("To register on this server you need a mail address.")
+        wanted = NewAccount(localpart, await self._hasher.hash(password), token, email)
+        registered = await self._db.write(lambda tx: self._store(tx, wanted, None, None))
         return registered.user_id
 
     async def register_guest(self, session: NewSession) -> Registered:
@@ -204,12 +266,8 @@ class Registration:
 
     def is_valid_token(self, token: str) -> bool:
         """Whether a registration token is good for an account. Raises Forbidden when registration is closed."""
-        self._check_open()
+        self.check_open()
         return self._tokens.is_valid(token)
-
-    def _check_open(self) -> None:
-        if self._mode == "closed":
-            raise Forbidden("Registration is closed on this server. Ask its administrator for an account.")
 
     def _flows(self, auth: Mapping[str, Any] | None) -> list[Flow]:
         # The dummy stage behind the token asks nothing, but clients take it for granted (`register_with_token` of
@@ -217,9 +275,14 @@ class Registration:
         at_once = auth is not None and auth.get("type") == TOKEN and auth.get("session") is None
         by_token: Flow = (TOKEN,) if at_once else (TOKEN, DUMMY)
         if self._mode == "token":
-            return [by_token]
-        # Where anybody can register, a token still makes a difference for the first account: it becomes the admin's.
-        return [(DUMMY,)] if self._db.glance(accounts.any_registered) else [(DUMMY,), by_token]
+            flows = [by_token]
+        else:
+            # Where anybody can register, a token still matters for the first account: it becomes the admin's.
+            flows = [(DUMMY,)] if self._db.glance(accounts.any_registered) else [(DUMMY,), by_token]
+        if self._email_mode == "no":
+            return flows
+        with_email = [(*(stage for stage in flow if stage != DUMMY), EMAIL) for flow in flows]
+        return with_email if self._email_mode == "required" else [*flows, *with_email]
 
     def _check_free(self, tx: ReadTransaction, localpart: str) -> str:
         user_id = f"@{localpart}:{self._server_name}"
@@ -237,21 +300,18 @@ class Registration:
                 continue
 
     def _store(
-        self,
-        tx: WriteTransaction,
-        localpart: str | None,
-        guest: int | None,
-        password: str,
-        token: str | None,
-        session: NewSession | None,
+        self, tx: WriteTransaction, wanted: NewAccount, guest: int | None, session: NewSession | None
     ) -> Registered:
-        """The account and its first session in one step; the token's use is counted in the same."""
-        admin = token is not None and self._tokens.spend(tx, token)
+        """The account and its first session in one step; token and mail address are used up in the same."""
+        admin = wanted.token is not None and self._tokens.spend(tx, wanted.token)
         if guest is not None:
-            user_id, nid = self._upgrade(tx, guest, password, admin=admin)
+            user_id, nid = self._upgrade(tx, guest, wanted.password, admin=admin)
         else:
-            user_id = self._free_user_id(tx, "user-") if localpart is None else self._check_free(tx, localpart)
-            nid = self._add(tx, user_id, password, admin=admin)
+            name = wanted.localpart
+            user_id = self._free_user_id(tx, "user-") if name is None else self._check_free(tx, name)
+            nid = self._add(tx, user_id, wanted.password, admin=admin)
+        if wanted.email is not None and self._emails is not None:
+            self._emails.attach(tx, nid, wanted.email)
         return Registered(user_id, None if session is None else self._sessions.open(tx, nid, session))
 
     def _add(self, tx: WriteTransaction, user_id: str, password: str, *, admin: bool) -> int:

@@ -22,6 +22,7 @@ class Limit(Enum):
     LOGIN_ACCOUNT = "login_account"
     LOGIN_FAILED = "login_failed"
     REGISTRATION = "registration"
+    MAIL = "mail"
     JOIN = "join"
     INVITE = "invite"
     CREATE_ROOM = "create_room"

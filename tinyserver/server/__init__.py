@@ -76,6 +76,7 @@ class Server:
             devices=self.accounts.devices,
             profiles=self.accounts.profiles,
             identity_resets=identity_resets,
+            emails=self.accounts.mail.validation,
         )
         if core.federates:
             add_serving(core, self.transport, self.rooms, self.accounts.profiles)

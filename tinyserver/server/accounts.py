@@ -41,9 +41,11 @@ from tinyserver.encryption.removed_devices import RemovedDevices
 from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.calls import add_calls
 from tinyserver.server.core import Core
+from tinyserver.server.mail import MailParts
 from tinyserver.server.push import build_pushers
 from tinyserver.server.rooms import RoomParts
 from tinyserver.server.transport import Transport
+from tinyserver.threepids.contacts import threepid_capability
 
 
 class AccountParts:
@@ -63,6 +65,7 @@ class AccountParts:
         self.sessions = Sessions(db, clock, self._token_cache, lifetimes, [RemovedDevices(), self.pushers])
         self.passwords = PasswordCheck(db, self.hasher, LimitedLoginAttempts(core.limiter), core.server_name)
         self.uia = UserInteractiveAuth(time.monotonic)
+        self.mail = MailParts(core, transport)
         self._build_registration(core, appservices)
         self._build_management(core, rooms)
         self._add_belongings(core, transport, rooms)
@@ -83,6 +86,9 @@ class AccountParts:
             mode=config.mode,
             allow_guests=config.allow_guests,
             reservations=[appservices.services],
+            emails=self.mail.validation,
+            email_mode=config.email,
+            email_stage=self.mail.registration_stage,
         )
         self.login = Login(core.db, self.sessions, self.passwords, self.uia, time.monotonic)
         service_accounts = appservices.accounts(self.sessions, self.login)
@@ -90,6 +96,7 @@ class AccountParts:
         router.add(SharedSecretApi(SharedSecretRegistration(self.registration, config.shared_secret, time.monotonic)))
         router.add(LoginApi(self.login, service_accounts, self.sessions, core.server_name))
         router.add(FallbackApi(self.uia))
+        self.mail.serve(router, self.registration, self.passwords, self.uia)
 
     def _build_management(self, core: Core, rooms: RoomParts) -> None:
         """What people and administrators change of accounts."""
@@ -103,6 +110,8 @@ class AccountParts:
             self.uia,
             self.last_seen,
             departures=rooms.membership,
+            emails=self.mail.validation,
+            email_stage=self.mail.password_stage,
         )
         router.add(AccountApi(self.management))
         router.add(ModerationApi(AccountAdministration(db, self._token_cache, core.server_name)))
@@ -124,6 +133,7 @@ class AccountParts:
         told = [
             room_versions(core.config.rooms.default_version),
             account_capabilities,
+            threepid_capability(self.mail.validation),
             moderation_capability,
             delayed_events_capability(rooms.delayed_events.limits),
         ]

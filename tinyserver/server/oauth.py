@@ -19,6 +19,7 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.api.web.account import AccountPages, InvitationPages
 from tinyserver.api.web.authorization import AuthorizationPages
+from tinyserver.api.web.email import EmailPages
 from tinyserver.api.web.gate import Gate
 from tinyserver.api.web.sso import SsoPages
 from tinyserver.clock import Clock
@@ -29,6 +30,7 @@ from tinyserver.oauth.codes import AuthorizationCodes, DeviceGrants
 from tinyserver.oauth.rendezvous import Mailboxes
 from tinyserver.oauth.tokens import OAuthTokens
 from tinyserver.storage.database import Database
+from tinyserver.threepids.validation import EmailValidation
 
 
 def add_oauth(
@@ -47,6 +49,7 @@ def add_oauth(
     devices: Devices,
     profiles: Profiles,
     identity_resets: IdentityResets,
+    emails: EmailValidation,
 ) -> None:
     """Build the parts and give their endpoints to the router. Nothing of it needs to be started or stopped."""
     clients = OAuthClients(db, clock)
@@ -58,6 +61,7 @@ def add_oauth(
     router.add(AuthorizationPages(gate, clients, codes, device_grants, public_url))
     router.add(SsoPages(gate, login, public_url))
     router.add(InvitationPages(gate))
+    router.add(EmailPages(gate, emails))
     router.add(AccountPages(gate, management, devices, profiles, identity_resets))
     router.add(EtaggedRendezvousApi(Mailboxes(time.monotonic, clock.now_ms), public_url))
     router.add(RendezvousApi(Mailboxes(time.monotonic, clock.now_ms)))

@@ -11,6 +11,7 @@ SSO = "/oauth2/sso"
 LINK = "/link"
 ACCOUNT = "/account"
 INVITATION = "/register"
+EMAIL = "/account/email"
 
 
 def invitation_link(public_url: str, token: str) -> str:

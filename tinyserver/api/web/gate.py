@@ -30,6 +30,7 @@ from tinyserver.protocol.errors import (
     UserLocked,
     WeakPassword,
 )
+from tinyserver.protocol.threepids import EMAIL
 
 MIN_PASSWORD = 8
 _MAX_HINT = 255
@@ -120,7 +121,10 @@ class Gate:
         self._limiter.spend(Limit.LOGIN_ADDRESS, address_key(visit.call.client_address))
 
     async def _sign_in(self, visit: Visit, purpose: Purpose) -> FullAnswer:
-        identifier = {"type": "m.id.user", "user": visit.form.get("user", "").strip()}
+        user = visit.form.get("user", "").strip()
+        identifier = {"type": "m.id.user", "user": user}
+        if "@" in user[1:]:
+            identifier = {"type": "m.id.thirdparty", "medium": EMAIL, "address": user}
         try:
             self.limit(visit)
             user_id, account = await self._passwords.check(identifier, visit.form.get("password", ""))

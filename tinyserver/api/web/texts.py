@@ -44,14 +44,31 @@ _ENGLISH = {
     "done_closed": "Your account is closed.",
     "done_deleted": "The device is signed out.",
     "done_link_denied": "The device was not signed in. You can close this page.",
+    "done_email": "Your mail address is confirmed. You can go back to your app.",
     "done_linked": "Your device is being signed in. You can close this page.",
     "done_name": "Your name is changed.",
     "done_password": "Your password is changed.",
     "done_registered": "Your account is ready. Open your Matrix app and sign in there.",
     "done_renamed": "The device has its new name.",
     "done_reset": "You can go back to your app now. It may replace your identity within the next ten minutes.",
+    "email_add": "An account on {server} is to get this mail address. Confirm it only if you began this yourself.",
+    "email_address": "Mail address",
+    "email_confirm": "Confirm the mail address",
+    "email_password": (
+        "Whoever began this can choose a new password for your account on {server} as soon as you allow it. Go on only "
+        "if it was you, just now."
+    ),
+    "email_password_confirm": "Allow a new password",
+    "email_password_title": "Allow a new password?",
+    "email_register": (
+        "A new account on {server} is to get this mail address. Confirm it only if you began this yourself."
+    ),
+    "email_title": "Confirm your mail address",
     "error_client": "The app is not known here, or no longer. Go back to it and sign in again.",
     "error_code": "There is no such code, or it has expired. Look again, or begin anew on your device.",
+    "error_email_link": (
+        "This link is not known, or no longer. Use the one of the newest mail, or ask for another mail."
+    ),
     "error_form": "This page was open for too long. Please try it once more.",
     "error_locked": "This account is locked. Ask the administrator of the server.",
     "error_password": "The password is wrong.",
@@ -152,6 +169,7 @@ _GERMAN = {
     "done_closed": "Dein Konto ist geschlossen.",
     "done_deleted": "Das Gerät ist abgemeldet.",
     "done_link_denied": "Das Gerät wurde nicht angemeldet. Du kannst diese Seite schließen.",
+    "done_email": "Deine Mailadresse ist bestätigt. Du kannst zurück in deine App gehen.",
     "done_linked": "Dein Gerät wird angemeldet. Du kannst diese Seite schließen.",
     "done_name": "Dein Name ist geändert.",
     "done_password": "Dein Passwort ist geändert.",
@@ -160,9 +178,28 @@ _GERMAN = {
     "done_reset": (
         "Du kannst jetzt zu deiner App zurückgehen. Sie darf deine Identität in den nächsten zehn Minuten ersetzen."
     ),
+    "email_add": (
+        "Ein Konto auf {server} soll diese Mailadresse bekommen. Bestätige sie nur, wenn du das angefangen hast."
+    ),
+    "email_address": "Mailadresse",
+    "email_confirm": "Mailadresse bestätigen",
+    "email_password": (
+        "Wer das angefangen hat, kann ein neues Passwort für dein Konto auf {server} wählen, sobald du es erlaubst. "
+        "Mach nur weiter, wenn du das selbst warst, gerade eben."
+    ),
+    "email_password_confirm": "Neues Passwort erlauben",
+    "email_password_title": "Neues Passwort erlauben?",
+    "email_register": (
+        "Ein neues Konto auf {server} soll diese Mailadresse bekommen. Bestätige sie nur, wenn du das angefangen hast."
+    ),
+    "email_title": "Mailadresse bestätigen",
     "error_client": "Die App ist hier nicht (mehr) bekannt. Geh zu ihr zurück und melde dich noch einmal an.",
     "error_code": (
         "Diesen Code gibt es nicht, oder er ist abgelaufen. Sieh noch einmal nach, oder fang auf dem Gerät neu an."
+    ),
+    "error_email_link": (
+        "Dieser Link ist nicht bekannt, oder nicht mehr. Nimm den aus der neuesten Mail, oder lass dir eine neue "
+        "schicken."
     ),
     "error_form": "Diese Seite war zu lange offen. Bitte versuch es noch einmal.",
     "error_locked": "Dieses Konto ist gesperrt. Frag die Verwaltung des Servers.",

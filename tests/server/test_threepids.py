@@ -1,0 +1,433 @@
+"""Mail addresses: proving them, registering and choosing a new password with them, and the list of the account."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..mail_server import MailServer, html, link_in, plain
+from .client import Client
+from .oauth import Browser
+
+_numbers = itertools.count(1)
+NEW = "looking-glass-1871"
+
+
+@pytest.fixture(scope="module")
+def mails() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def module_server(mails: MailServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from .harness import TinyServer
+
+    server = TinyServer(tmp_path_factory.mktemp("server"), config=with_mail(mails))
+    server.start()
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+    server.log.check()
+
+
+@pytest.fixture
+def anybody(server: Any, connect: Any) -> Client:
+    client: Client = connect(server)
+    return client
+
+
+def with_mail(mails: MailServer, **registration: Any) -> dict[str, Any]:
+    smtp = {"host": "127.0.0.1", "port": mails.port, "tls": "none", "from": "tiny <no-reply@tiny.test>"}
+    return {"smtp": smtp, "registration": {"mode": "open", "allow_guests": True, **registration}}
+
+
+def new_address(name: str = "ada") -> str:
+    return f"{name}-{next(_numbers)}@example.org"
+
+
+async def ask(client: Client, what: str, email: str, attempt: int = 1, **more: Any) -> dict[str, Any]:
+    """Have a mail sent; the credentials."""
+    secret = more.pop("client_secret", f"secret.{next(_numbers)}")
+    expectation = {key: more.pop(key) for key in ("expect", "errcode") if key in more}
+    body = {"client_secret": secret, "email": email, "send_attempt": attempt, **more}
+    answer = await client.request("POST", f"/{what}/email/requestToken", body, **expectation)
+    return {"sid": answer.get("sid"), "client_secret": secret}
+
+
+async def next_mail(mails: MailServer, before: int) -> Any:
+    return await asyncio.to_thread(mails.wait_for, before + 1)
+
+
+async def confirm(server: Any, link: str) -> Browser:
+    browser = Browser(server.base_url)
+    await browser.open(link)
+    assert browser.page.status_code == 200, browser.page.text
+    await browser.press("confirm")
+    return browser
+
+
+async def prove(server: Any, mails: MailServer, client: Client, what: str, email: str) -> dict[str, Any]:
+    """The credentials of a validated session."""
+    before = len(mails.mails)
+    creds = await ask(client, what, email)
+    async with await confirm(server, link_in(await next_mail(mails, before))):
+        return creds
+
+
+async def add(server: Any, mails: MailServer, user: Client, email: str) -> None:
+    creds = await prove(server, mails, user, "account/3pid", email)
+    await user.request("POST", "/account/3pid/add", {**creds, "auth": password_stage(user)})
+
+
+def password_stage(user: Client) -> dict[str, Any]:
+    identifier = {"type": "m.id.user", "user": user.user_id}
+    return {"type": "m.login.password", "identifier": identifier, "password": user.password}
+
+
+def email_stage(creds: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "m.login.email.identity", "threepid_creds": creds, **more}
+
+
+async def addresses(user: Client) -> list[str]:
+    found = (await user.request("GET", "/account/3pid"))["threepids"]
+    assert all(each["medium"] == "email" and each["validated_at"] <= each["added_at"] for each in found)
+    return [each["address"] for each in found]
+
+
+async def test_adding_an_address_and_taking_it_away(server: Any, mails: MailServer, new_user: Any) -> None:
+    user, email = await new_user("ada"), new_address()
+    assert await addresses(user) == []
+    capabilities = (await user.request("GET", "/capabilities"))["capabilities"]
+    assert capabilities["m.3pid_changes"] == {"enabled": True}
+    before = len(mails.mails)
+    creds = await ask(user, "account/3pid", email.replace("example.org", "Example.ORG").replace("ada", "ADA"))
+    mail = await next_mail(mails, before)
+    assert mail["To"] == email
+    assert "tiny.test" in plain(mail)
+    assert link_in(mail).startswith(server.base_url + "/account/email?token=")
+    # Not proved yet, and looking at the link proves nothing.
+    body = {**creds, "auth": password_stage(user)}
+    async with Browser(server.base_url) as scanner:
+        for _ in range(2):
+            await scanner.open(link_in(mail))
+            assert scanner.page.status_code == 200
+            assert email in scanner.page.text
+        assert (await scanner.http.post(link_in(mail))).status_code == 403
+        assert (await scanner.http.head(link_in(mail))).status_code == 200
+    await user.request("POST", "/account/3pid/add", body, expect=403, errcode="M_THREEPID_AUTH_FAILED")
+    async with await confirm(server, link_in(mail)) as browser:
+        assert "is confirmed" in browser.page.text
+    wrong = {**creds, "client_secret": "another"}
+    await user.request("POST", "/account/3pid/add", wrong, expect=403, errcode="M_THREEPID_AUTH_FAILED")
+    asked = await user.request("POST", "/account/3pid/add", creds, expect=401)
+    assert asked["flows"] == [{"stages": ["m.login.password"]}]
+    assert await user.request("POST", "/account/3pid/add", body) == {}
+    assert await addresses(user) == [email]
+    # Once only.
+    await user.request("POST", "/account/3pid/add", body, expect=403, errcode="M_THREEPID_AUTH_FAILED")
+    # Signing in with it, as clients of all times name it.
+    async with Client(server.base_url) as client:
+        for identifier in (
+            {"identifier": {"type": "m.id.thirdparty", "medium": "email", "address": email.upper()}},
+            {"medium": "email", "address": email},
+        ):
+            login = {"type": "m.login.password", "password": user.password, **identifier}
+            assert (await client.request("POST", "/login", login))["user_id"] == user.user_id
+        login = {**login, "password": "wrong"}
+        await client.request("POST", "/login", login, expect=403, errcode="M_FORBIDDEN")
+        login = {**login, "address": new_address("nobody")}
+        await client.request("POST", "/login", login, expect=403, errcode="M_FORBIDDEN")
+    async with Browser(server.base_url) as browser:
+        await browser.open("/account")
+        await browser.press("sign_in", user=email, password=user.password)
+        assert user.user_id in browser.page.text
+    gone = {"medium": "email", "address": email.upper()}
+    answer = await user.request("POST", "/account/3pid/delete", gone)
+    assert answer == {"id_server_unbind_result": "no-support"}
+    assert await addresses(user) == []
+    await user.request("POST", "/account/3pid/delete", gone)
+
+
+async def test_send_attempts(server: Any, mails: MailServer, anybody: Client) -> None:
+    email, before = new_address(), len(mails.mails)
+    first = await ask(anybody, "account/3pid", email, 3, client_secret="one")
+    old = link_in(await next_mail(mails, before))
+    for attempt in (3, 2, 0):
+        assert await ask(anybody, "account/3pid", email, attempt, client_secret="one") == first
+    assert len(mails.mails) == before + 1
+    assert await ask(anybody, "account/3pid", email, 4, client_secret="one") == first
+    newest = link_in(await next_mail(mails, before + 1))
+    # Another client's session, and one for something else, are other ones.
+    other = await ask(anybody, "account/3pid", email, 1, client_secret="two")
+    elsewhere = await ask(anybody, "register", email, 1, client_secret="one")
+    assert len({first["sid"], other["sid"], elsewhere["sid"]}) == 3
+    assert len(mails.mails) == before + 4
+    async with Browser(server.base_url) as browser:
+        assert (await browser.open(old)).status_code == 404
+        assert (await browser.open(newest)).status_code == 200
+
+
+async def test_a_mail_that_cannot_be_sent_is_not_counted(server: Any, mails: MailServer, anybody: Client) -> None:
+    email, before = new_address(), len(mails.mails)
+    server.log.tolerate("a mail could not be sent")
+    mails.refuse = "450 later"
+    try:
+        await ask(anybody, "account/3pid", email, client_secret="x", expect=400, errcode="M_EMAIL_SEND_ERROR")
+    finally:
+        mails.refuse = ""
+    await ask(anybody, "account/3pid", email, client_secret="x")
+    assert len(mails.mails) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "errcode"),
+    [
+        ({"email": "nobody"}, "M_INVALID_PARAM"),
+        ({"email": "a@b@c"}, "M_INVALID_PARAM"),
+        ({"email": "Ada <ada@example.org>"}, "M_INVALID_PARAM"),
+        ({"email": "ada@example.org\r\nBcc: eve@example.org"}, "M_INVALID_PARAM"),
+        ({"email": "ada@example.org,eve@example.org"}, "M_INVALID_PARAM"),
+        ({"email": "x" * 300 + "@example.org"}, "M_INVALID_PARAM"),
+        ({"email": 3}, "M_BAD_JSON"),
+        ({"client_secret": ""}, "M_INVALID_PARAM"),
+        ({"client_secret": "a b"}, "M_INVALID_PARAM"),
+        ({"client_secret": "x" * 256}, "M_INVALID_PARAM"),
+        ({"send_attempt": -1}, "M_INVALID_PARAM"),
+        ({"send_attempt": "1"}, "M_BAD_JSON"),
+        ({"next_link": "javascript:alert(1)"}, "M_INVALID_PARAM"),
+        ({"next_link": "https://tiny.test@evil.example/"}, "M_INVALID_PARAM"),
+        ({"next_link": "/relative"}, "M_INVALID_PARAM"),
+    ],
+)
+@pytest.mark.parametrize("what", ["account/3pid", "account/password", "register"])
+async def test_bad_requests(
+    anybody: Client, mails: MailServer, what: str, changed: dict[str, Any], errcode: str
+) -> None:
+    before = len(mails.mails)
+    body = {"client_secret": "s", "email": "ada@example.org", "send_attempt": 1, **changed}
+    await anybody.request("POST", f"/{what}/email/requestToken", body, expect=400, errcode=errcode)
+    assert len(mails.mails) == before
+
+
+async def test_the_next_link_is_shown_before_anybody_goes_there(
+    server: Any, mails: MailServer, anybody: Client
+) -> None:
+    before, there = len(mails.mails), "https://app.example.com/#/done?x=1&y=<2>"
+    await ask(anybody, "register", new_address(), next_link=there.replace("<2>", "2"))
+    link = link_in(await next_mail(mails, before))
+    async with Browser(server.base_url) as browser:
+        page = await browser.open(link)
+        assert "app.example.com" in page.text
+        assert "form-action 'self' https://app.example.com" in page.headers["content-security-policy"]
+        away = await browser.press("confirm")
+        assert away.is_redirect
+        assert away.headers["location"] == "https://app.example.com/#/done?x=1&y=2"
+        again = await browser.open(link)
+        assert "is confirmed" in again.text
+
+
+async def test_nobody_learns_whose_address_it_is(
+    server: Any, mails: MailServer, new_user: Any, anybody: Client
+) -> None:
+    user, email = await new_user("ada"), new_address()
+    await add(server, mails, user, email)
+    for what, address, told in (
+        ("register", email, user.user_id),
+        ("account/3pid", email, user.user_id),
+        ("account/password", new_address("nobody"), "no such account"),
+    ):
+        before = len(mails.mails)
+        creds = await ask(anybody, what, address)
+        mail = await next_mail(mails, before)
+        assert told in plain(mail)
+        assert "http" not in plain(mail).replace("https://tiny.test", "")
+        assert set(creds) == {"sid", "client_secret"}
+        assert creds["sid"]
+
+
+async def test_a_new_password(server: Any, mails: MailServer, new_user: Any, anybody: Client) -> None:
+    user, email = await new_user("ada"), new_address()
+    await add(server, mails, user, email)
+    asked = await anybody.request("POST", "/account/password", {"new_password": NEW}, expect=401)
+    assert asked["flows"] == [{"stages": ["m.login.password"]}, {"stages": ["m.login.email.identity"]}]
+    # What was proved for something else is no good.
+    other = await prove(server, mails, anybody, "register", new_address())
+    body = {"new_password": NEW, "logout_devices": True}
+    await anybody.request(
+        "POST", "/account/password", {**body, "auth": email_stage(other)}, expect=401, errcode="M_UNAUTHORIZED"
+    )
+    before = len(mails.mails)
+    creds = await ask(anybody, "account/password", email)
+    mail = await next_mail(mails, before)
+    assert user.user_id in plain(mail)
+    waiting = {**body, "auth": email_stage(creds)}
+    await anybody.request("POST", "/account/password", waiting, expect=401, errcode="M_UNAUTHORIZED")
+    async with Browser(server.base_url) as browser:
+        assert "choose a new password" in (await browser.open(link_in(mail))).text
+        await browser.press("confirm")
+    assert await anybody.request("POST", "/account/password", waiting) == {}
+    await anybody.request("POST", "/account/password", waiting, expect=401, errcode="M_UNAUTHORIZED")
+    await user.request("GET", "/account/whoami", expect=401, errcode="M_UNKNOWN_TOKEN")
+    await user.login(user.user_id, NEW)
+    assert await addresses(user) == [email]
+    # Whoever is logged in needs the old password.
+    asked = await user.request("POST", "/account/password", {"new_password": NEW}, expect=401)
+    assert asked["flows"] == [{"stages": ["m.login.password"]}]
+
+
+async def test_a_new_password_may_leave_devices_alone(
+    server: Any, mails: MailServer, new_user: Any, anybody: Client
+) -> None:
+    user, email = await new_user("ada"), new_address()
+    await add(server, mails, user, email)
+    creds = await prove(server, mails, anybody, "account/password", email)
+    asked = await anybody.request("POST", "/account/password", {"new_password": NEW}, expect=401)
+    body = {"new_password": NEW, "logout_devices": False, "auth": email_stage(creds, session=asked["session"])}
+    # Bound to what the session began with.
+    await anybody.request("POST", "/account/password", body, expect=400, errcode="M_INVALID_PARAM")
+    body["auth"].pop("session")
+    await anybody.request("POST", "/account/password", body)
+    await user.request("GET", "/account/whoami")
+
+
+async def test_an_address_that_is_lost_meanwhile_gives_no_password(
+    server: Any, mails: MailServer, new_user: Any, anybody: Client
+) -> None:
+    user, email = await new_user("ada"), new_address()
+    await add(server, mails, user, email)
+    creds = await prove(server, mails, anybody, "account/password", email)
+    await user.request("POST", "/account/3pid/delete", {"medium": "email", "address": email})
+    body = {"new_password": NEW, "auth": email_stage(creds)}
+    await anybody.request("POST", "/account/password", body, expect=403, errcode="M_THREEPID_AUTH_FAILED")
+    await user.request("GET", "/account/whoami")
+
+
+async def test_an_address_belongs_to_one_account(server: Any, mails: MailServer, new_user: Any) -> None:
+    ada, eve, email = await new_user("ada"), await new_user("eve"), new_address()
+    first = await prove(server, mails, ada, "account/3pid", email)
+    second = await prove(server, mails, eve, "account/3pid", email)
+    third = await prove(server, mails, eve, "register", email)
+    await ada.request("POST", "/account/3pid/add", {**first, "auth": password_stage(ada)})
+    body = {**second, "auth": password_stage(eve)}
+    await eve.request("POST", "/account/3pid/add", body, expect=400, errcode="M_THREEPID_IN_USE")
+    async with Client(server.base_url) as client:
+        name = f"third-{next(_numbers)}"
+        register = {"username": name, "password": NEW, "auth": email_stage(third)}
+        await client.request("POST", "/register", register, expect=400, errcode="M_THREEPID_IN_USE")
+        await client.request("GET", "/register/available", params={"username": name})
+    # A closed account has no address any more.
+    await ada.request("POST", "/account/deactivate", {"auth": password_stage(ada)})
+    await eve.request("POST", "/account/3pid/add", body)
+    assert await addresses(eve) == [email]
+
+
+async def test_registering_with_an_address(server: Any, mails: MailServer, connect: Any) -> None:
+    client, email, name = connect(server), new_address(), f"reg-{next(_numbers)}"
+    wanted = {"username": name, "password": NEW}
+    asked = await client.request("POST", "/register", wanted, expect=401)
+    assert ["m.login.dummy"] in [flow["stages"] for flow in asked["flows"]]
+    assert ["m.login.email.identity"] in [flow["stages"] for flow in asked["flows"]]
+    before = len(mails.mails)
+    creds = await ask(client, "register", email)
+    auth = email_stage(creds, session=asked["session"])
+    waiting = await client.request("POST", "/register", {**wanted, "auth": auth}, expect=401)
+    assert waiting["session"] == asked["session"]
+    async with await confirm(server, link_in(await next_mail(mails, before))):
+        pass
+    made = await client.request("POST", "/register", {**wanted, "auth": auth})
+    client.access_token = made["access_token"]
+    assert await addresses(client) == [email]
+
+
+async def test_addresses_can_be_required(make_server: Any, mails: MailServer, connect: Any) -> None:
+    server = make_server(config=with_mail(mails, email="required", email_domains=["Example.org"]))
+    client = connect(server)
+    # The first account needs a mail address, too; only a token of the administrator makes it theirs.
+    asked = await client.request("POST", "/register", {"username": "ada", "password": NEW}, expect=401)
+    stages = [flow["stages"] for flow in asked["flows"]]
+    assert stages == [["m.login.email.identity"], ["m.login.registration_token", "m.login.email.identity"]]
+    body = {"username": "ada", "password": NEW, "auth": {"type": "m.login.dummy", "session": asked["session"]}}
+    await client.request("POST", "/register", body, expect=401, errcode="M_UNRECOGNIZED")
+    await ask(client, "register", "ada@example.com", expect=403, errcode="M_THREEPID_DENIED")
+    creds = await prove(server, mails, client, "register", "ada@example.org")
+    await client.request("POST", "/register", {**body, "auth": email_stage(creds, session=asked["session"])})
+    async with Browser(server.base_url) as browser:
+        await browser.open("/register")
+        await browser.press("register", user="bob", password=NEW, repeated=NEW, expect=403)
+    await client.request("GET", "/register/available", params={"username": "bob"})
+
+
+async def test_sessions_outlast_a_restart_and_are_stored_without_secrets(
+    make_server: Any, mails: MailServer, connect: Any
+) -> None:
+    server = make_server(config=with_mail(mails))
+    user = await connect(server).register("ada")
+    before, email = len(mails.mails), new_address()
+    creds = await ask(user, "account/3pid", email, client_secret="only-the-client-knows")
+    link = link_in(await next_mail(mails, before))
+    server.kill()
+    stored = b"".join(file.read_bytes() for file in server.data_dir.glob("tinyserver.db*"))
+    assert email.encode() in stored
+    assert b"only-the-client-knows" not in stored
+    assert link.partition("token=")[2].encode() not in stored
+    server.start()
+    async with await confirm(server, link):
+        pass
+    server.kill()
+    server.start()
+    await user.request("POST", "/account/3pid/add", {**creds, "auth": password_stage(user)})
+    assert await addresses(user) == [email]
+    assert link.partition("token=")[2] not in server.log.text()
+
+
+async def test_mails_are_limited(make_server: Any, mails: MailServer, connect: Any) -> None:
+    server = make_server(
+        config={**with_mail(mails), "rate_limits": {"enabled": True, "mail": {"per_second": 0.001, "burst": 3}}}
+    )
+    client, email = connect(server), new_address()
+    for number in range(3):
+        await ask(client, "account/3pid", email, client_secret=f"s{number}")
+    await ask(client, "account/3pid", email, expect=429, errcode="M_LIMIT_EXCEEDED")
+    await ask(client, "register", new_address(), expect=429, errcode="M_LIMIT_EXCEEDED")
+
+
+async def test_the_language_of_mails(server: Any, mails: MailServer, anybody: Client) -> None:
+    before = len(mails.mails)
+    body = {"client_secret": "s", "email": new_address(), "send_attempt": 1}
+    path = "/_matrix/client/unstable/account/3pid/email/requestToken"
+    await anybody.request("POST", path, body, headers={"Accept-Language": "de"})
+    mail = await next_mail(mails, before)
+    assert "Bestätige" in mail["Subject"]
+    assert 'lang="de"' in html(mail)
+
+
+async def test_telephone_numbers(anybody: Client, new_user: Any) -> None:
+    body = {"client_secret": "s", "country": "GB", "phone_number": "07700900001", "send_attempt": 1}
+    for what in ("register", "account/password", "account/3pid"):
+        path = f"/_matrix/client/r0/{what}/msisdn/requestToken"
+        await anybody.request("POST", path, body, expect=400, errcode="M_THREEPID_MEDIUM_NOT_SUPPORTED")
+    user = await new_user("ada")
+    for bad in ({"medium": "email", "address": "x"}, {"medium": "msisdn", "address": "+44"}):
+        await user.request("POST", "/account/3pid/delete", bad, expect=400, errcode="M_INVALID_PARAM")
+    await user.request("POST", "/account/3pid/delete", {"medium": "x", "address": "y"}, expect=400)
+
+
+async def test_without_a_mail_server_nothing_is_offered(make_server: Any, connect: Any) -> None:
+    server = make_server(config={"registration": {"mode": "open"}})
+    user = await connect(server).register("ada")
+    for what in ("register", "account/password", "account/3pid"):
+        await ask(user, what, "ada@example.org", expect=400, errcode="M_THREEPID_MEDIUM_NOT_SUPPORTED")
+    capabilities = (await user.request("GET", "/capabilities"))["capabilities"]
+    assert capabilities["m.3pid_changes"] == {"enabled": False}
+    client = connect(server)
+    asked = await client.request("POST", "/account/password", {"new_password": NEW}, expect=401)
+    assert asked["flows"] == [{"stages": ["m.login.password"]}]
+    asked = await client.request("POST", "/register", {"username": "bob", "password": NEW}, expect=401)
+    assert asked["flows"] == [{"stages": ["m.login.dummy"]}]
