@@ -282,18 +282,13 @@ class Database:
         group_names.update(names)
 
     def _announce(self, group: list[_Job], position: int) -> None:
-        """On the event loop: ring the bell, then answer the writers."""
+        """On the event loop: answer the writers, then ring the bell; who waits for either runs after both.
+
+        A sender should know the ID of an event before sync brings it: clients are better at that order.
+        """
         stored = [job.transaction for job in group if job.error is None and job.transaction is not None]
         if stored:
             self.position = max(self.position, position)
-            try:
-                for transaction in stored:
-                    for callback in transaction.after_commit:
-                        callback()
-                changes = tuple(change for transaction in stored for change in transaction.changes)
-                self.on_commit(Commit(self.position, changes))
-            except Exception:  # a bug of a listener must not leave the writers without an answer
-                log.exception("telling of a commit failed")
         for job in group:
             if job.future.done():
                 continue
@@ -301,6 +296,16 @@ class Database:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.result)
+        if not stored:
+            return
+        try:
+            for transaction in stored:
+                for callback in transaction.after_commit:
+                    callback()
+            changes = tuple(change for transaction in stored for change in transaction.changes)
+            self.on_commit(Commit(self.position, changes))
+        except Exception:  # a bug of a listener
+            log.exception("telling of a commit failed")
 
     # -- positions -------------------------------------------------------------------------------
 
