@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { after } from "node:test";
 
-import { ClientEvent, createClient, EventTimeline, HttpApiEvent, PendingEventOrdering, SyncState } from "matrix-js-sdk";
+import {
+    ClientEvent, ConditionKind, createClient, EventTimeline, HttpApiEvent, PendingEventOrdering, PushRuleKind, SyncState,
+} from "matrix-js-sdk";
 import { CryptoEvent, VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 
 import { RustBackupManager } from "matrix-js-sdk/lib/rust-crypto/backup.js";
@@ -122,6 +124,7 @@ export class Device {
         );
         await this.client.startClient({
             ...{ initialSyncLimit: 50, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Detached },
+            threadSupport: true,
             slidingSync: this.sliding?.(this.client),
         });
         await until(`${this.name}'s first sync`, () => this.client.getSyncState() === SyncState.Syncing);
@@ -203,31 +206,39 @@ export class Device {
     // Rooms
 
     /** A new encrypted room, with these other devices' users in it. */
-    async newRoom(others = [], { encryption = {}, state = [], ...options } = {}) {
+    newRoom(others = [], { encryption = {}, state = [], ...options } = {}) {
         const algorithm = { algorithm: "m.megolm.v1.aes-sha2", ...encryption };
-        const { room_id: room } = await this.client.createRoom({
-            invite: others.map((each) => each.userId),
-            initial_state: [{ type: "m.room.encryption", state_key: "", content: algorithm }, ...state],
-            ...options,
-        });
-        await this.isIn(room);
+        const initial_state = [{ type: "m.room.encryption", state_key: "", content: algorithm }, ...state];
+        return this.#newRoom(others, { initial_state, ...options }, {});
+    }
+
+    /** A new room without encryption, with these other devices' users in it. */
+    newPlainRoom(others = [], options = {}) {
+        return this.#newRoom(others, options, { encrypted: false });
+    }
+
+    async #newRoom(others, options, kind) {
+        const invite = others.map((each) => each.userId);
+        const { room_id: room } = await this.client.createRoom({ invite, ...options });
+        await this.isIn(room, kind);
         for (const each of others) {
             await until("the invitation", () => each.client.getRoom(room)?.getMyMembership() === "invite");
-            await each.join(room);
+            await each.join(room, kind);
         }
         for (const each of others) await this.member(room, each, "join");
         return room;
     }
 
-    async join(room, options = {}) {
+    async join(room, { encrypted = true, ...options } = {}) {
         await this.client.joinRoom(room, options);
-        await this.isIn(room);
+        await this.isIn(room, { encrypted });
     }
 
     /** Wait until this device knows that its user is in the room, and that it is encrypted. */
-    async isIn(room) {
+    async isIn(room, { encrypted = true } = {}) {
         await until(`${this.name} is in ${room}`, () => this.client.getRoom(room)?.getMyMembership() === "join");
-        await until(`${this.name} knows that ${room} is encrypted`, () => this.crypto.isEncryptionEnabledInRoom(room));
+        if (encrypted)
+            await until(`${this.name} knows that ${room} is encrypted`, () => this.crypto.isEncryptionEnabledInRoom(room));
     }
 
     /** Wait until this device has seen a membership of another device's user. */
@@ -348,3 +359,9 @@ export async function compareEmoji(request, other) {
     await done;
     for (const each of [request, incoming]) await until("both are done", () => each.phase === VerificationPhase.Done);
 }
+
+/** Mute a room as Element does. */
+export const mute = ({ client }, room) => client.addPushRule("global", PushRuleKind.Override, room, {
+    conditions: [{ kind: ConditionKind.EventMatch, key: "room_id", pattern: room }],
+    actions: ["dont_notify"],
+});

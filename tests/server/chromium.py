@@ -88,6 +88,16 @@ class Chromium:
         """Go to a page."""
         await self.ask("Page.navigate", url=url)
 
+    async def location(self) -> str:
+        """The address of the page, with its fragment."""
+        history = await self.ask("Page.getNavigationHistory")
+        url: str = history["entries"][history["currentIndex"]]["url"]
+        return url
+
+    async def forget(self) -> None:
+        """Forget all cookies: the next page is opened by somebody else."""
+        await self.ask("Network.clearBrowserCookies")
+
     async def find(self, selector: str) -> int:
         """Wait for an element; its number."""
 
@@ -161,6 +171,32 @@ class Chromium:
                     answer.set_result(told["result"])
             elif told.get("method") == "Log.entryAdded":
                 self.complaints.append(told["params"]["entry"]["text"])
+
+
+class Callback:
+    """The native client's own little web server, to which the browser comes back; use it with `async with`."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+        self.url = ""
+
+    async def __aenter__(self) -> Callback:
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/callback"
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
+        if target.startswith("/callback"):
+            self.targets.append(target)
+        page = b"<!doctype html><title>client</title><p id=welcome>Welcome back"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + page)
+        await writer.drain()
+        writer.close()
 
 
 async def until(condition: Callable[[], Any], timeout: float = _TIMEOUT) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from .chromium import PROGRAM, Chromium, until
+from .chromium import PROGRAM, Callback, Chromium, until
 from .client import Client
 from .harness import TinyServer
 from .oauth import WEB_CLIENT, App
@@ -18,31 +18,10 @@ from .oauth import WEB_CLIENT, App
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium; scripts/test installs it where it can")
 
 
-class Callback:
-    """The native client's own little web server, to which the browser comes back."""
-
-    def __init__(self) -> None:
-        self.targets: list[str] = []
-        self.port = 0
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
-        if target.startswith("/callback"):
-            self.targets.append(target)
-        page = b"<!doctype html><title>client</title><p id=welcome>Welcome back"
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + page)
-        await writer.drain()
-        writer.close()
-
-
 @pytest_asyncio.fixture
 async def callback() -> AsyncIterator[Callback]:
-    made = Callback()
-    server = await asyncio.start_server(made.answer, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    await server.wait_closed()
+    async with Callback() as made:
+        yield made
 
 
 async def native_app(client: Client, callback: Callback) -> App:
@@ -50,7 +29,7 @@ async def native_app(client: Client, callback: Callback) -> App:
     app = await App(
         client.http, {**WEB_CLIENT, "application_type": "native", "redirect_uris": redirect_uris}
     ).register()
-    app.redirect_uri = f"http://127.0.0.1:{callback.port}/callback"
+    app.redirect_uri = callback.url
     return app
 
 
@@ -73,7 +52,7 @@ async def test_a_person_makes_an_account_and_signs_two_clients_in(
 
         # An older client that knows only single sign-on: the browser knows its user already.
         path = "/_matrix/client/v3/login/sso/redirect"
-        url = f"http://127.0.0.1:{callback.port}/callback?from=sso"
+        url = f"{callback.url}?from=sso"
         await chromium.open(f"{server.base_url}{path}?redirectUrl={url}")
         await chromium.click("button[value=allow]")
         await until(lambda: len(callback.targets) == 2)

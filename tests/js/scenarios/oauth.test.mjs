@@ -1,4 +1,4 @@
-/** Signing in with a web browser as matrix-js-sdk does it: it registers itself, gets a code, refreshes, signs out. */
+/** Signing in with a web browser as matrix-js-sdk does it: the client registers itself, gets a code, refreshes, signs out. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -7,16 +7,20 @@ import { createClient, OAuth2 } from "matrix-js-sdk";
 import { ask, told } from "../house.mjs";
 
 const baseUrl = told.servers.tiny;
-const redirectUri = "https://app.example.com/callback";
+// A native client listens at a port that it does not know yet when it registers itself.
+const { redirectUri, registeredUri, applicationType } = told;
 
-test("a web client signs its user in, stays signed in, and signs out", async () => {
+/** A client that has registered itself, at the server of that metadata. */
+const newClient = (metadata) => OAuth2.registerClient(metadata, {
+    client_name: "Scenario",
+    client_uri: "https://app.example.com/",
+    redirect_uris: [registeredUri],
+    application_type: applicationType,
+});
+
+test("a client signs its user in, stays signed in, and signs out", async () => {
     const metadata = await createClient({ baseUrl }).getAuthMetadata();
-    const clientId = await OAuth2.registerClient(metadata, {
-        client_name: "Scenario",
-        client_uri: "https://app.example.com/",
-        redirect_uris: [redirectUri],
-        application_type: "web",
-    });
+    const clientId = await newClient(metadata);
     const oauth = new OAuth2(metadata, { clientId });
     const url = await oauth.generateAuthorizationCodeGrantUrl("the-state", redirectUri);
     const { location, user_id: userId } = await ask("agree", { url });
@@ -37,13 +41,9 @@ test("a web client signs its user in, stays signed in, and signs out", async () 
     await assert.rejects(oauth.performRefreshTokenGrant(second.refresh_token), { httpStatus: 400 });
 });
 
-test("a web client is signed in by a code that its user types elsewhere", async () => {
+test("a client is signed in by a code that its user types elsewhere", async () => {
     const metadata = await createClient({ baseUrl }).getAuthMetadata();
-    const clientId = await OAuth2.registerClient(metadata, {
-        client_name: "Scenario",
-        client_uri: "https://app.example.com/",
-        redirect_uris: [redirectUri],
-    });
+    const clientId = await newClient(metadata);
     const oauth = new OAuth2(metadata, { clientId });
     const session = await oauth.startDeviceAuthorizationGrant();
     const { user_id: userId } = await ask("agree", { url: session.verification_uri_complete });
