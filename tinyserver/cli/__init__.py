@@ -15,13 +15,21 @@ from tinyserver.data_directory import DataDirectoryError
 # out of the server's memory.
 COMMANDS = {
     "doctor": ("tinyserver.cli.doctor", "look whether everything is as it must be, and say what to do if not"),
-    "federation": ("tinyserver.cli.federation", "show what other servers are owed and which of them fail"),
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "key": ("tinyserver.cli.key", "show and replace the key that this server signs with"),
     "serve": ("tinyserver.cli.serve", "run the server"),
-    "token": ("tinyserver.cli.token", "make registration tokens, with which people register"),
-    "user": ("tinyserver.cli.user", "make accounts"),
 }
+# The commands of administrators: tinyserver.administration.table has what is in each group.
+GROUPS = {
+    "federation": "what other servers are owed and which of them fail",
+    "media": "files: who has how many, taking them out of circulation, deleting them",
+    "report": "what users have reported",
+    "room": "rooms: showing, listing in the directory, closing them",
+    "server": "the server itself: its version, and how it is doing",
+    "token": "registration tokens, with which people register",
+    "user": "accounts: making, showing, changing and closing them",
+}
+_ADMINISTRATION = "tinyserver.cli.administration"
 
 
 class CommandError(Exception):
@@ -33,14 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="tinyserver", description="A Matrix homeserver for small devices.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, summary) in COMMANDS.items():
+    summaries = {name: summary for name, (_, summary) in COMMANDS.items()} | GROUPS
+    for name, summary in sorted(summaries.items()):
         command = commands.add_parser(name, help=summary, description=summary)
-        if given[:1] == [name]:
-            import_module(module).add_arguments(command)
+        if given[:1] == [name] and name in GROUPS:
+            import_module(_ADMINISTRATION).add_arguments(command, name)
+        elif given[:1] == [name]:
+            import_module(COMMANDS[name][0]).add_arguments(command)
     options = parser.parse_args(given)
     os.umask(0o077)  # whatever a command writes is its user's alone
     try:
-        status: int = import_module(COMMANDS[options.command][0]).run(options)
+        module = _ADMINISTRATION if options.command in GROUPS else COMMANDS[options.command][0]
+        status: int = import_module(module).run(options)
     except (CommandError, ConfigError, DataDirectoryError) as error:
         print(f"tinyserver: {error}", file=sys.stderr)
         return 1

@@ -97,7 +97,7 @@ def _client_url(listeners: Sequence[HttpListener], config: Config) -> str:
 async def _tell_how_to_begin(server: Server, url: str, file: Path) -> None:
     """On a server without accounts, say how the first one is made: it will be its administrator's."""
     command = shlex.join([sys.argv[0], "user", "create", "NAME", "--admin", "--config", str(file)])
-    token = await server.registration_tokens.first()
+    token = await server.accounts.registration_tokens.first()
     if token is None:
         return
     if server.config.registration.mode == "closed":

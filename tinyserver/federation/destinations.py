@@ -140,14 +140,20 @@ class Destinations:
         if len(out) < 2 or now - self._out_since < OUTAGE_MS:
             return
         for destination in out:
-            row = self._rows().get(destination)
-            if row is not None:
-                self._rows()[destination] = replace(row, retry_at=now)
-                self._save(destination)
-                for call in self.on_return:
-                    call(destination)
+            self.retry(destination)
         for recover in self.on_recovery:
             recover()
+
+    def retry(self, destination: str) -> bool:
+        """Try a server again now, whatever its back-off says; False where it is not known to fail."""
+        row = self._rows().get(destination)
+        if row is None:
+            return False
+        self._rows()[destination] = replace(row, retry_at=self._clock.now_ms())
+        self._save(destination)
+        for call in self.on_return:
+            call(destination)
+        return True
 
     def contacted(self, destination: str) -> None:
         """The server made a request: it may be tried again at once, even if it failed.
@@ -161,10 +167,7 @@ class Destinations:
         tried_at = self._tried_on_contact.get(destination)
         if now < row.retry_at and (tried_at is None or not tried_at <= now < tried_at + CONTACT_PAUSE_MS):
             self._tried_on_contact[destination] = now
-            self._rows()[destination] = replace(row, retry_at=now)
-            self._save(destination)
-            for call in self.on_return:
-                call(destination)
+            self.retry(destination)
 
     async def close(self) -> None:
         """Store what is not stored yet, at once."""

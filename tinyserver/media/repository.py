@@ -17,10 +17,10 @@ from tinyserver.clock import Clock
 from tinyserver.media.blobs import Blob, Blobs, Incoming
 from tinyserver.media.names import check_uri, clean_name, clean_type
 from tinyserver.protocol.errors import CannotOverwriteMedia, Forbidden, LimitExceeded, NotFound, NotYetUploaded
-from tinyserver.storage import media
+from tinyserver.storage import media, names
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageFull
-from tinyserver.storage.media import MediaRow, ThumbnailKey
+from tinyserver.storage.media import MediaRow, ThumbnailKey, UploadRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 ANNOUNCED_LIFETIME_MS = 24 * 3600 * 1000
@@ -304,6 +304,43 @@ class MediaRepository:
         check_uri(origin, media_id)
         await self._db.write(step)
         await self.sweep()
+
+    async def remove_copies(self, unused_since: int) -> int:
+        """Delete the copies of other servers' files that nobody has asked for since a time (ms since 1970); how many.
+
+        They are fetched again when somebody asks for them.
+        """
+
+        def step(tx: WriteTransaction) -> int:
+            rows = media.copies_unused_since(tx, unused_since, _SWEEP)
+            for row in rows:
+                media.remove(tx, row)
+            return len(rows)
+
+        total = 0
+        while removed := await self._db.write(step):
+            total += removed
+            await self.sweep()
+        return total
+
+    async def usage(self, limit: int) -> list[tuple[str | None, int]]:
+        """Who has the most bytes in files here: user IDs, and None for copies and thumbnails; the most first."""
+
+        def step(tx: ReadTransaction) -> list[tuple[str | None, int]]:
+            rows = media.largest_owners(tx, limit)
+            return [(None if owner == media.CACHE else names.text(tx, owner), size) for owner, size in rows]
+
+        return await self._db.read(step)
+
+    async def uploads(self, user_id: str, before: int | None, limit: int) -> list[UploadRow]:
+        """The newest uploads of a user, those with numbers below `before` only."""
+
+        def step(tx: ReadTransaction) -> list[UploadRow]:
+            user = names.find(tx, user_id)
+            first = 2**62 if before is None else before
+            return [] if user is None else media.uploads_of(tx, user, first, limit)
+
+        return await self._db.read(step)
 
     # -- keeping ---------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from tinyserver.rooms.guests import guests_may_join
 from tinyserver.rooms.member_events import profile_of
 from tinyserver.rooms.partial_state import check_members_known
 from tinyserver.rooms.restricted import authorising_user
-from tinyserver.storage import account_data, names, room_state
+from tinyserver.storage import account_data, blocked_rooms, names, room_state
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
@@ -50,7 +50,8 @@ class MemberChecks:
 
         Raises:
             BadJson, InvalidParam: it is no member event.
-            Forbidden, GuestAccessForbidden, InviteBlocked, UnableToGrantJoin: it may not be sent.
+            Forbidden, GuestAccessForbidden, InviteBlocked, UnableToGrantJoin: it may not be sent, or the room is
+                blocked.
             MembersToCome: it is not known yet what the target is to the room.
         """
         target, membership = check_user_id(draft.state_key or ""), draft.content.get("membership")
@@ -61,6 +62,8 @@ class MemberChecks:
         if target != draft.sender:
             check_members_known(tx, room, [("m.room.member", target)])
         before = membership_of(tx, room, target)
+        if membership in ("join", "invite", "knock") and before is not Membership.JOIN:
+            check_not_blocked(tx, room.room_id)
         if membership == "join":
             content |= self._join(tx, room, draft.sender, before, is_guest)
         elif membership == "knock" and is_guest:
@@ -104,6 +107,12 @@ class MemberChecks:
                 raise Forbidden(f"{target} is on another server, and this room is closed to users of other servers")
             return
         check_wants_invites(tx, target)
+
+
+def check_not_blocked(tx: ReadTransaction, room_id: str) -> None:
+    """Raises Forbidden for a room that an administrator has blocked."""
+    if blocked_rooms.is_blocked(tx, room_id):
+        raise Forbidden("This room has been blocked on this server")
 
 
 def check_wants_invites(tx: ReadTransaction, user_id: str) -> None:

@@ -14,14 +14,14 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id, is_valid_user_id
 from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
 from tinyserver.rooms.drafts import EventDraft
-from tinyserver.rooms.member_checks import MemberChecks
+from tinyserver.rooms.member_checks import MemberChecks, check_not_blocked
 from tinyserver.rooms.member_events import member_draft, with_fresh_profile
 from tinyserver.rooms.out_of_band import is_resident
 from tinyserver.rooms.partial_state import PartialRooms, check_members_known
 from tinyserver.rooms.pipeline import EventPipeline, Outcome
 from tinyserver.rooms.predecessors import carry_settings
 from tinyserver.rooms.third_party_joins import accept_third_party_invite
-from tinyserver.storage import memberships, names, room_state, rooms
+from tinyserver.storage import blocked_rooms, memberships, names, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
@@ -107,7 +107,7 @@ class RoomMembership:
 
         Raises:
             NotFound: no such room or alias.
-            Forbidden: the room's rules do not let the user in.
+            Forbidden: the room's rules do not let the user in, or it is blocked.
             GuestAccessForbidden: guests may not join.
         """
         room_id, servers = await self._resolve(room_id_or_alias)
@@ -115,6 +115,7 @@ class RoomMembership:
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
             if room is None or not is_resident(tx, room):
+                check_not_blocked(tx, room_id)
                 return False
             if membership_of(tx, room, user_id) is Membership.JOIN:
                 return True
@@ -141,6 +142,8 @@ class RoomMembership:
         if third_party_signed is not None:
             content["third_party_invite"] = {"signed": third_party_signed}
         await self._remote.join(user_id, room_id, [*via, *servers], content)
+        if self._db.glance(lambda tx: blocked_rooms.is_blocked(tx, room_id)):  # while others were asked
+            await self.leave(user_id, room_id)
         return room_id
 
     async def knock(
@@ -158,6 +161,7 @@ class RoomMembership:
         room_id, servers = await self._resolve(room_id_or_alias)
 
         def step(tx: WriteTransaction) -> bool:
+            check_not_blocked(tx, room_id)
             room = rooms.find(tx, room_id)
             if room is None or not is_resident(tx, room) or room.is_partial:
                 return False

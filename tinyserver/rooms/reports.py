@@ -93,6 +93,18 @@ class Reports:
         first = 2**62 if before is None else max(min(before, 2**62), 0)
         return await self._db.read(lambda tx: reports.newest(tx, first, min(limit, MAX_REPORTS)))
 
+    async def get(self, number: int) -> ReportRow:
+        """A report. Raises NotFound."""
+        row = self._db.glance(lambda tx: reports.get(tx, number))
+        if row is None:
+            raise NotFound("There is no such report.")
+        return row
+
+    async def dismiss(self, number: int) -> None:
+        """Forget a report. Raises NotFound."""
+        if not await self._db.write(lambda tx: reports.remove(tx, number)):
+            raise NotFound("There is no such report.")
+
     def _add(
         self, tx: WriteTransaction, reporter: Requester, subject: str, room_id: str | None, reason: str | None
     ) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-from tinyserver.api.admin.local import LocalApi, LocalFederationApi
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
 from tinyserver.api.client.delayed_events import UNSTABLE_FEATURES as DELAYED_EVENTS
@@ -21,6 +20,7 @@ from tinyserver.encryption.dehydrated_devices import UNSTABLE_FEATURES as DEHYDR
 from tinyserver.encryption.identity_resets import IdentityResets
 from tinyserver.push.pushers import UNSTABLE_FEATURES as PUSHERS
 from tinyserver.server.accounts import AccountParts
+from tinyserver.server.administration import AdministrationParts
 from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.calls import call_transports
 from tinyserver.server.core import Core
@@ -59,7 +59,6 @@ class Server:
         self.appservices = AppserviceParts(config, core.db, core.clock)
         self.rooms = RoomParts(core, self.transport, self.appservices.services)
         self.accounts = AccountParts(core, self.transport, self.rooms, self.appservices)
-        self.registration, self.registration_tokens = self.accounts.registration, self.accounts.registration_tokens
         identity_resets = IdentityResets(time.monotonic)
         add_oauth(
             self.router,
@@ -100,7 +99,10 @@ class Server:
         self.media = MediaParts(core, self.transport)
         self.media.serve(self.router)
         self.delivery = Delivery(core, self.transport, transactions, self.sync)
-        self.federation_overview = self.delivery.overview
+        self.administration = AdministrationParts(
+            core, self.transport, self.rooms, self.accounts, self.media, self.delivery.overview
+        )
+        self.administration.serve(self.router)
 
     def app(self, listener: Listener) -> AsgiApp:
         """The ASGI application for a listener: what it serves, behind the proxies that it trusts."""
@@ -117,8 +119,7 @@ class Server:
     def local_app(self) -> AsgiApp:
         """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
         router = Router()
-        router.add(LocalApi(self.registration, self.registration_tokens))
-        router.add(LocalFederationApi(self.federation_overview))
+        self.administration.serve_locally(router)
         return build_app(router, self.accounts.authenticator, self.core.limiter)
 
     async def start(self) -> None:
@@ -131,6 +132,7 @@ class Server:
         self.encryption.start()
         self.push.start()
         await self.accounts.start()
+        self.administration.start()
 
     async def drain(self) -> None:
         """The process is about to stop: end what waits for news, so that every open request is answered soon."""
@@ -139,6 +141,7 @@ class Server:
 
     async def stop(self) -> None:
         """Store what is to be stored and close everything; no request is running any more."""
+        await self.administration.stop()
         await self.push.stop()
         await self.delivery.stop()
         await self.rooms.stop()

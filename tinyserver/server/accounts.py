@@ -114,7 +114,10 @@ class AccountParts:
             email_stage=self.mail.password_stage,
         )
         router.add(AccountApi(self.management))
-        router.add(ModerationApi(AccountAdministration(db, self._token_cache, core.server_name)))
+        self.administration = AccountAdministration(
+            db, self._token_cache, self.sessions, self.management, self.last_seen, core.server_name
+        )
+        router.add(ModerationApi(self.administration))
         self.devices = Devices(db, self.sessions, self.passwords, self.uia, self.last_seen)
         router.add(DevicesApi(self.devices))
 

@@ -88,9 +88,9 @@ class RoomParts:
         router.add(RelationsApi(Relationships(db, core.clock, core.ignored_users)))
         router.add(ThreadSubscriptionsApi(ThreadSubscriptions(db)))
         router.add(StateApi(StateReader(db, core.clock, core.partial_rooms)))
-        reports = Reports(db, core.clock)
-        router.add(ReportsApi(reports))
-        router.add(ReadReportsApi(reports))
+        self.reports = Reports(db, core.clock)
+        router.add(ReportsApi(self.reports))
+        router.add(ReadReportsApi(self.reports))
 
     def _add_finding(self, core: Core, transport: Transport, services: Services) -> None:
         """How rooms, people and messages are found."""

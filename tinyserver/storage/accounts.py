@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tinyserver.storage import names
 from tinyserver.storage.memberships import Membership
@@ -32,8 +33,10 @@ _COLUMNS = "nid, password, admin, guest, deactivated, erased, locked, suspended,
 def get(tx: ReadTransaction, nid: int) -> UserRow | None:
     """The account with the number of its user ID, or None when that user is not of this server."""
     row = tx.row(f"SELECT {_COLUMNS} FROM users WHERE nid = ?", (nid,))
-    if row is None:
-        return None
+    return None if row is None else _from_row(row)
+
+
+def _from_row(row: Sequence[Any]) -> UserRow:
     admin, guest, deactivated, erased, locked, suspended = map(bool, row[2:8])
     return UserRow(row[0], row[1], admin, guest, deactivated, erased, locked, suspended, row[8])
 
@@ -56,6 +59,29 @@ def add(
     return nid
 
 
+def all_after(tx: ReadTransaction, nid: int, limit: int) -> list[UserRow]:
+    """The next accounts behind a number, of whatever kind."""
+    sql = f"SELECT {_COLUMNS} FROM users WHERE nid > ? ORDER BY nid LIMIT ?"
+    return [_from_row(row) for row in tx.execute(sql, (nid, limit))]
+
+
+def people_after(tx: ReadTransaction, nid: int, limit: int) -> list[UserRow]:
+    """The next accounts behind a number that somebody can log in to with a password."""
+    sql = f"SELECT {_COLUMNS} FROM users WHERE nid > ? AND password IS NOT NULL ORDER BY nid LIMIT ?"
+    return [_from_row(row) for row in tx.execute(sql, (nid, limit))]
+
+
+def administrators_after(tx: ReadTransaction, nid: int, limit: int) -> list[UserRow]:
+    """The next administrators behind a number."""
+    sql = f"SELECT {_COLUMNS} FROM users WHERE nid > ? AND admin = 1 ORDER BY nid LIMIT ?"
+    return [_from_row(row) for row in tx.execute(sql, (nid, limit))]
+
+
+def count_people(tx: ReadTransaction) -> int:
+    """How many accounts somebody can log in to with a password."""
+    return int(tx.value("SELECT count(*) FROM users WHERE password IS NOT NULL"))
+
+
 def any_registered(tx: ReadTransaction) -> bool:
     """Whether somebody has an account; guests do not count, nor do the users of application services."""
     return bool(
@@ -71,6 +97,11 @@ def set_password(tx: WriteTransaction, nid: int, password: str | None) -> None:
 def upgrade_guest(tx: WriteTransaction, nid: int, password: str, *, admin: bool) -> None:
     """A guest became an ordinary account."""
     tx.execute("UPDATE users SET guest = 0, password = ?, admin = ? WHERE nid = ?", (password, int(admin), nid))
+
+
+def set_admin(tx: WriteTransaction, nid: int, admin: bool) -> None:
+    """Note whether an account is an administrator's."""
+    tx.execute("UPDATE users SET admin = ? WHERE nid = ?", (int(admin), nid))
 
 
 def set_suspended(tx: WriteTransaction, nid: int, suspended: bool) -> None:

@@ -30,6 +30,19 @@ class MediaRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRow:
+    """An upload as its user's administrator sees it; `size` None: it was taken away. `created` in ms since 1970."""
+
+    nid: int
+    media_id: str
+    size: int | None
+    content_type: str
+    file_name: str | None
+    created: int
+    quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ThumbnailRow:
     """A thumbnail that was made already."""
 
@@ -192,6 +205,22 @@ def bytes_of(tx: ReadTransaction, owner: int) -> int:
     """Bytes in the uploads of a user (a nid), or in copies and thumbnails (`CACHE`)."""
     found: int | None = tx.value("SELECT bytes FROM media_bytes WHERE owner = ?", (owner,))
     return found or 0
+
+
+def largest_owners(tx: ReadTransaction, limit: int) -> list[tuple[int, int]]:
+    """(nid, bytes) of the users with the most bytes in uploads, and of `CACHE`; those without any are left out."""
+    return tx.rows("SELECT owner, bytes FROM media_bytes WHERE bytes > 0 ORDER BY bytes DESC LIMIT ?", (limit,))
+
+
+def uploads_of(tx: ReadTransaction, user: int, before: int, limit: int) -> list[UploadRow]:
+    """The newest uploads of a user (a nid) with numbers below another, the newest first."""
+    rows = tx.execute(
+        "SELECT media.nid, media_id, size, content_type, file_name, created, quarantined FROM media LEFT JOIN blobs"
+        " ON blobs.nid = media.blob WHERE uploader = ? AND media.nid < ? AND expires IS NULL"
+        " ORDER BY media.nid DESC LIMIT ?",
+        (user, before, limit),
+    )
+    return [UploadRow(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows]
 
 
 def oldest_copies(tx: ReadTransaction, limit: int) -> list[MediaRow]:

@@ -138,6 +138,17 @@ def members(tx: ReadTransaction, room: int, kind: Membership, limit: int = -1) -
     )
 
 
+def members_after(tx: ReadTransaction, room: int, kind: Membership, user: int, limit: int) -> list[int]:
+    """The next users behind a number with a membership of a room."""
+    return [
+        row[0]
+        for row in tx.execute(
+            "SELECT user FROM memberships WHERE room = ? AND user > ? AND membership = ? ORDER BY user LIMIT ?",
+            (room, user, int(kind), limit),
+        )
+    ]
+
+
 def counts(tx: ReadTransaction, room: int) -> dict[Membership, int]:
     """How many users have each membership of a room: all of its rows are read."""
     rows = tx.execute("SELECT membership, count(*) FROM memberships WHERE room = ? GROUP BY membership", (room,))

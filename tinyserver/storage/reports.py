@@ -36,3 +36,22 @@ def newest(tx: ReadTransaction, before: int, limit: int) -> list[ReportRow]:
         (before, limit),
     )
     return [ReportRow(row[0], names.text(tx, row[1]), *row[2:]) for row in rows]
+
+
+def get(tx: ReadTransaction, nid: int) -> ReportRow | None:
+    """A report, or None where it was never made or has been dismissed."""
+    row = tx.row("SELECT nid, reporter, subject, room, reason, ts FROM reports WHERE nid = ?", (nid,))
+    return None if row is None else ReportRow(row[0], names.text(tx, row[1]), *row[2:])
+
+
+def after(tx: ReadTransaction, nid: int, limit: int) -> list[ReportRow]:
+    """The oldest reports with numbers above another, oldest first."""
+    rows = tx.rows(
+        "SELECT nid, reporter, subject, room, reason, ts FROM reports WHERE nid > ? ORDER BY nid LIMIT ?", (nid, limit)
+    )
+    return [ReportRow(row[0], names.text(tx, row[1]), *row[2:]) for row in rows]
+
+
+def remove(tx: WriteTransaction, nid: int) -> bool:
+    """Forget a report; False where there was none."""
+    return tx.execute("DELETE FROM reports WHERE nid = ?", (nid,)).rowcount > 0

@@ -82,6 +82,26 @@ def get(tx: ReadTransaction, nid: int) -> RoomRow:
     return _from_row(tx.row(f"SELECT {_COLUMNS} FROM rooms WHERE nid = ?", (nid,)))
 
 
+def known_after(tx: ReadTransaction, nid: int, limit: int) -> list[RoomRow]:
+    """The next rooms behind a number of which more is known than an invite."""
+    sql = f"SELECT {_COLUMNS} FROM rooms WHERE nid > ? AND state != 0 ORDER BY nid LIMIT ?"
+    return [_from_row(row) for row in tx.execute(sql, (nid, limit))]
+
+
+def inhabited_after(tx: ReadTransaction, nid: int, limit: int) -> list[RoomRow]:
+    """The next rooms behind a number that local users are in."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM rooms WHERE nid > ? AND EXISTS (SELECT 1 FROM memberships INDEXED BY "
+        "memberships_local_in_room WHERE room = rooms.nid AND is_local = 1 AND membership = 4) ORDER BY nid LIMIT ?"
+    )
+    return [_from_row(row) for row in tx.execute(sql, (nid, limit))]
+
+
+def count(tx: ReadTransaction) -> int:
+    """How many rooms are known, also those that everybody here has left."""
+    return int(tx.value("SELECT count(*) FROM rooms"))
+
+
 def room_id(tx: ReadTransaction, nid: int) -> str:
     """The ID of a room by its number, which exists."""
     return str(tx.value("SELECT room_id FROM rooms WHERE nid = ?", (nid,)))

@@ -29,7 +29,7 @@ from tinyserver.protocol.identifiers import InvalidIdentifier, domain_of, is_val
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from tinyserver.protocol.signing import SigningKey
-from tinyserver.rooms.member_checks import check_wants_invites
+from tinyserver.rooms.member_checks import check_not_blocked, check_wants_invites
 from tinyserver.rooms.out_of_band import is_resident, set_out_of_band, with_stripped_state
 from tinyserver.rooms.stripped import stripped_events
 from tinyserver.storage import accounts, rooms
@@ -69,7 +69,7 @@ class InboundInvites:
         Raises:
             IncompatibleRoomVersion: the room is of a version that is not known here.
             InvalidParam, BadJson, TooLarge: it is no invite for a user of this server by one of the origin.
-            Forbidden: it is not signed as it must be.
+            Forbidden: it is not signed as it must be, or the room is blocked here.
             NotFound, InviteBlocked: the user does not exist, or wants no invites.
         """
         version = ROOM_VERSIONS.get(room_version)
@@ -86,6 +86,7 @@ class InboundInvites:
 
         def step(tx: WriteTransaction) -> None:
             assert event.state_key is not None
+            check_not_blocked(tx, room_id)
             self._check_user(tx, event.state_key)
             if not is_resident(tx, rooms.find(tx, room_id)):  # else it comes the way of all events
                 set_out_of_band(tx, kept)

@@ -11,6 +11,8 @@ CREATE TABLE users (
     created     INTEGER NOT NULL            -- ms
 ) STRICT;
 CREATE INDEX users_deactivated ON users (nid) WHERE deactivated = 1;
+CREATE INDEX users_people ON users (nid) WHERE password IS NOT NULL;
+CREATE INDEX users_admins ON users (nid) WHERE admin = 1;
 
 -- Profiles: all fields of a user as one JSON object of at most 64 KiB.
 CREATE TABLE profiles (

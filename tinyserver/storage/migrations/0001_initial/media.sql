@@ -23,6 +23,7 @@ CREATE TABLE media (
     UNIQUE (origin, media_id)
 ) STRICT;
 CREATE INDEX media_copies_by_use ON media (used) WHERE uploader IS NULL AND blob IS NOT NULL;
+CREATE INDEX media_by_uploader ON media (uploader, nid) WHERE uploader IS NOT NULL;
 CREATE INDEX media_announced ON media (uploader, expires) WHERE expires IS NOT NULL;
 CREATE INDEX media_by_expiry ON media (expires) WHERE expires IS NOT NULL;
 CREATE INDEX media_by_age ON media (created) WHERE uploader IS NOT NULL AND blob IS NOT NULL;
@@ -46,3 +47,4 @@ CREATE TABLE media_bytes (
     owner INTEGER PRIMARY KEY,
     bytes INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX media_bytes_largest ON media_bytes (bytes);

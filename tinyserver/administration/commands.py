@@ -1,0 +1,206 @@
+"""Commands as data: what one is called, what it takes, and the method that does it.
+
+A class of commands declares them on its methods::
+
+    class TokenCommands:
+        @command("token remove", "take a token back", Argument("token", "the token"))
+        async def remove(self, caller: Caller, token: str) -> Reply: ...
+
+and :class:`Commands` collects them. Whoever takes a command from somebody (the command line, the bot, HTTP) needs the
+declarations only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from tinyserver.accounts.requester import Requester
+from tinyserver.protocol.errors import InvalidParam, NotFound
+
+MAX_TEXT = 20_000
+"""How many characters an argument can have."""
+MAX_PAGE = 500
+"""How many rows one answer has at most."""
+
+
+class Kind(Enum):
+    """What an argument is."""
+
+    TEXT = "text"
+    WORDS = "words"
+    """All words to the end of the line, as one text."""
+    NUMBER = "number"
+    FLAG = "flag"
+    PASSWORD = "password"
+    """Never written on a command line or into a room: it is asked for, or made up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command. An `is_option` one is given by its name (`--limit 20`) and may be left out: the
+    method has a default for it."""
+
+    name: str
+    help: str
+    kind: Kind = Kind.TEXT
+    is_option: bool = False
+
+
+def option(name: str, explanation: str, kind: Kind = Kind.TEXT) -> Argument:
+    """An argument that may be left out."""
+    return Argument(name, explanation, kind, is_option=True)
+
+
+def flag(name: str, explanation: str) -> Argument:
+    """An argument that is there or not."""
+    return Argument(name, explanation, Kind.FLAG, is_option=True)
+
+
+LIMIT = option("limit", "how many to show", Kind.NUMBER)
+
+
+class Unit(Enum):
+    """What the values in a column are."""
+
+    TEXT = "text"
+    TIME = "time"
+    """ms since 1970."""
+    BYTES = "bytes"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of an answer."""
+
+    name: str
+    unit: Unit = Unit.TEXT
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to a command: a text, a table, or both. `more` is the command that shows the rows after these."""
+
+    text: str = ""
+    columns: tuple[Column, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+    more: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who gives a command: an administrator, or (None) whoever owns the machine."""
+
+    requester: Requester | None = None
+
+    @property
+    def name(self) -> str:
+        """For what is written down."""
+        return "the command line" if self.requester is None else self.requester.user_id
+
+
+OWNER = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A declared command. A dangerous one cannot be undone, and asks to be confirmed where a person gives it."""
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+    is_dangerous: bool = False
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments, if they are of the declared types.
+
+        Raises:
+            InvalidParam: one is missing, unknown, or wrong.
+        """
+        known = {argument.name: argument for argument in self.arguments}
+        for name in given:
+            if name not in known:
+                raise InvalidParam(f"'{self.name}' takes no argument {name[:50]!r}.")
+        checked = {name: _checked(known[name], value) for name, value in given.items() if value is not None}
+        for argument in self.arguments:
+            if not argument.is_option and argument.name not in checked:
+                raise InvalidParam(f"'{self.name}' needs an argument: {argument.name}")
+        return checked
+
+
+Method = Callable[..., Awaitable[Reply]]
+MethodT = TypeVar("MethodT", bound=Method)
+
+
+def command(
+    name: str, explanation: str, *arguments: Argument, is_dangerous: bool = False
+) -> Callable[[MethodT], MethodT]:
+    """Declare a method as what does a command. It is called with the caller and the arguments by name."""
+    declared_command = Command(name, explanation, arguments, is_dangerous)
+
+    def declare(method: MethodT) -> MethodT:
+        method.declared_command = declared_command  # type: ignore[attr-defined]
+        return method
+
+    return declare
+
+
+def declared(source: type) -> dict[str, Command]:
+    """The commands that a class declares, by name, in the order of declaration."""
+    found = (getattr(member, "declared_command", None) for member in vars(source).values())
+    return {each.name: each for each in found if isinstance(each, Command)}
+
+
+class Commands:
+    """All commands of a server, ready to be given.
+
+    Args:
+        sources: objects whose classes declare commands.
+    """
+
+    def __init__(self, sources: Iterable[object]) -> None:
+        self.all: dict[str, Command] = {}
+        self._methods: dict[str, Method] = {}
+        for source in sources:
+            for attribute, member in vars(type(source)).items():
+                each = getattr(member, "declared_command", None)
+                if isinstance(each, Command):
+                    self.all[each.name] = each
+                    self._methods[each.name] = getattr(source, attribute)
+
+    async def run(self, name: str, given: Mapping[str, Any], caller: Caller) -> Reply:
+        """Do a command.
+
+        Raises:
+            NotFound: there is no such command.
+            InvalidParam: the arguments are wrong.
+            MatrixError: what the command itself raises.
+        """
+        declared_command = self.all.get(name)
+        if declared_command is None:
+            raise NotFound(f"There is no command {name[:50]!r}.")
+        return await self._methods[name](caller, **declared_command.check(given))
+
+
+def _checked(argument: Argument, value: Any) -> Any:
+    if argument.kind is Kind.FLAG:
+        return value if isinstance(value, bool) else _wrong(argument, "true or false")
+    if argument.kind is Kind.NUMBER:
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53
+        return value if good else _wrong(argument, "a number that is not negative")
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else _wrong(argument, "a text")
+
+
+def _wrong(argument: Argument, wanted: str) -> NoReturn:
+    raise InvalidParam(f"The argument {argument.name} must be {wanted}.")
+
+
+def page_size(limit: float | None, usual: int = 50) -> int:
+    """How many rows to show. Raises InvalidParam for none at all."""
+    if limit is None:
+        return usual
+    if limit != int(limit) or limit < 1:
+        raise InvalidParam("The limit must be a whole number greater than zero.")
+    return min(int(limit), MAX_PAGE)

@@ -1,0 +1,69 @@
+"""What administrators do, and by what ways they do it."""
+
+from __future__ import annotations
+
+from tinyserver.administration.commands import Commands
+from tinyserver.administration.federation import FederationCommands
+from tinyserver.administration.media import MediaCommands
+from tinyserver.administration.reports import ReportCommands
+from tinyserver.administration.rooms import RoomCommands
+from tinyserver.administration.server import ServerCommands
+from tinyserver.administration.tokens import TokenCommands
+from tinyserver.administration.users import UserCommands
+from tinyserver.api.admin.commands import CommandsApi, LocalCommandsApi
+from tinyserver.api.oauth.locations import invitation_link
+from tinyserver.api.routing import Router
+from tinyserver.federation.overview import FederationOverview
+from tinyserver.rooms.closing import RoomClosing
+from tinyserver.server.accounts import AccountParts
+from tinyserver.server.core import Core
+from tinyserver.server.media import MediaParts
+from tinyserver.server.rooms import RoomParts
+from tinyserver.server.transport import Transport
+
+
+class AdministrationParts:
+    """The parts. `commands` are all commands that there are."""
+
+    def __init__(
+        self,
+        core: Core,
+        transport: Transport,
+        rooms: RoomParts,
+        accounts: AccountParts,
+        media: MediaParts,
+        overview: FederationOverview,
+    ) -> None:
+        db, clock, name, public_url = core.db, core.clock, core.server_name, core.config.public_url
+        self._closing = RoomClosing(db, rooms.membership, clock)
+
+        def link(token: str) -> str | None:
+            return invitation_link(public_url, token) if public_url else None
+
+        self.commands = Commands(
+            [
+                UserCommands(accounts.administration, accounts.registration, name),
+                TokenCommands(accounts.registration_tokens, clock, link),
+                RoomCommands(db, self._closing),
+                MediaCommands(media.repository, clock, name),
+                ReportCommands(db, rooms.reports),
+                FederationCommands(overview, transport.destinations),
+                ServerCommands(db, core.data),
+            ]
+        )
+
+    def serve(self, router: Router) -> None:
+        """Give the endpoints to the router."""
+        router.add(CommandsApi(self.commands))
+
+    def serve_locally(self, router: Router) -> None:
+        """Give the endpoints of the socket in the data directory to its router."""
+        router.add(LocalCommandsApi(self.commands))
+
+    def start(self) -> None:
+        """Go on with what a stop of the server interrupted."""
+        self._closing.start()
+
+    async def stop(self) -> None:
+        """End what is being done."""
+        await self._closing.close()
