@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from tinyserver.storage import events, room_state, waiting_events
 
@@ -19,7 +19,8 @@ DEADLINE = 20.0
 
 class Chain:
     """A peer in a room with a chain of messages: given to those who ask for missing events while `tells`, `page` at a
-    time to those who ask for history while `backfills`. It tells the state that it found while `tells_state`."""
+    time to those who ask for history while `backfills`, one by one while `gives`. It tells the state that it found
+    while `tells_state`. While it `is_away`, nobody but a proxy answers."""
 
     peer: Peer
     base: Base
@@ -28,7 +29,7 @@ class Chain:
         self.house = house
         self.pdus: list[dict[str, Any]] = []
         self.tells = True
-        self.backfills = self.tells_state = False
+        self.backfills = self.tells_state = self.gives = self.is_away = False
         self.page = 100
         self.state: list[str] = []
         self.asked: list[str] = []
@@ -58,6 +59,8 @@ class Chain:
 
     async def handle(self, seen: Seen) -> Reply:
         self.asked.append(seen.target)
+        if self.is_away:
+            return Reply(502, b"")
         endpoint = seen.target.split("/")[4]
         ids = [self.house.rooms.id_of(pdu, self.room) for pdu in self.pdus]
         if self.tells and endpoint == "get_missing_events":
@@ -67,18 +70,26 @@ class Chain:
             query = parse_qs(seen.target.partition("?")[2])
             end = max(ids.index(event_id) for event_id in query["v"])
             return json_reply({"pdus": self.pdus[: end + 1][::-1][: self.page]})
+        if self.gives and endpoint == "event" and (wanted := unquote(seen.target.split("/")[5])) in ids:
+            return json_reply({"pdus": [self.pdus[ids.index(wanted)]]})
+        if endpoint == "make_leave":
+            return json_reply({"room_version": "11", "event": {"prev_events": ids[-1:]}})
         if self.tells_state and endpoint == "state_ids":
             return json_reply({"pdu_ids": self.state, "auth_chain_ids": []})
         return json_reply({"errcode": "M_NOT_FOUND", "error": "No"}, 404)
 
     async def settled(self, waiting: int = 0) -> None:
         """Wait until so many events wait, and nothing is under way."""
-        while self.house.inbox._work:
-            await asyncio.wait_for(asyncio.gather(*self.house.inbox._work.values()), DEADLINE)
+        inbox = self.house.inbox
+        while working := [*inbox._releasing, *inbox._work.values()]:
+            await asyncio.wait_for(asyncio.gather(*working), DEADLINE)
         assert self.waiting() == waiting
 
     def waiting(self) -> int:
         return self.house.db.glance(lambda tx: waiting_events.count(tx, self.room))
+
+    def named(self) -> int:
+        return self.house.db.glance(lambda tx: waiting_events.count_names(tx, self.room))
 
     def shown(self, event_id: str) -> bool:
         stored = self.house.db.glance(lambda tx: events.by_id(tx, event_id))

@@ -80,7 +80,8 @@ class House:
         partial = PartialRooms(self.db)
         self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, partial, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
-        self.inbox = Inbox(self.db, self.pipeline, world.clock)
+        self.missing = missing
+        self.inbox = self.new_inbox()
         self.inbound = InboundTransactions(self.db, self.inbox)
         self.sender = self.new_sender()
         self.typing = Typing(self.db, self.bell)
@@ -107,6 +108,10 @@ class House:
     def new_sender(self) -> FederationSender:
         """A sender that has not started, as after a restart."""
         return FederationSender(self.db, self.bell, self.world.client, self.world.destinations, self.world.clock, US)
+
+    def new_inbox(self) -> Inbox:
+        """An inbox that has not started, as after a restart."""
+        return Inbox(self.db, self.pipeline, self.missing, self.world.clock)
 
     async def public_room(self, version: str = "11") -> int:
         """A room of Alice's that everybody may join."""

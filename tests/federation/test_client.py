@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tinyserver.federation.destinations import (
-    CONTACT_PAUSE_MS,
+    CONTACT_PAUSES,
     FIRST_PAUSE_MS,
     LONGEST_LOCAL_PAUSE_MS,
     LONGEST_PAUSE_MS,
@@ -251,7 +251,7 @@ async def test_contact_ends_the_waiting(world: World) -> None:
     world.destinations.contacted("a.test")
     with pytest.raises(BackingOff):
         world.destinations.check("a.test")
-    world.time.pass_(CONTACT_PAUSE_MS / 1000)
+    world.time.pass_(CONTACT_PAUSES * FIRST_PAUSE_MS / 1000)
     with pytest.raises(BackingOff):
         world.destinations.check("a.test")
     world.destinations.contacted("a.test")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
-from tinyserver.federation.inbox import FIRST_PAUSE_MS, MAX_IN_ROOM, MAX_TRIES, Inbox
+from tinyserver.federation.inbox import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, MAX_TRIES
+from tinyserver.federation.participation.comparison import RoomComparison
+from tinyserver.protocol.events import parse_pdu
+from tinyserver.rooms.outliers import store_outlier
 from tinyserver.storage import events
 
 from .chain import Chain
-from .house import House, open_house
+from .house import US, House, open_house
+from .network import Reply, Seen, json_reply
 from .world import World
 
 
@@ -53,7 +59,7 @@ async def test_acknowledged_events_survive_a_crash(house: House) -> None:
     await house.inbox.close()
     chain.tells = True
     house.world.time.pass_(2 * FIRST_PAUSE_MS / 1000)
-    house.inbox = Inbox(house.db, house.pipeline, house.world.clock)  # as after a restart
+    house.inbox = house.new_inbox()  # as after a restart
     house.inbox.start()
     await chain.settled()
     assert chain.shown(last)
@@ -79,21 +85,112 @@ async def test_who_waits_for_nothing_is_given_up(house: House) -> None:
     assert len(chain.asked) > asked
 
 
-async def test_what_waits_is_bounded(house: House) -> None:
+async def put_all(house: House, chain: Chain, start: int) -> None:
+    """Send what the chain has said, none of which is refused."""
+    for first in range(start, len(chain.pdus), 50):
+        answer = await house.put(chain.peer, f"t{first}", chain.pdus[first : first + 50])
+        assert all(result == {} for result in answer.json()["pdus"].values())
+
+
+async def test_of_what_is_too_much_the_names_are_kept_and_nothing_is_lost(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyserver.federation.inbox.MAX_IN_ROOM", 20)
     chain = await Chain(house).enter()
     chain.tells = False
     chain.say("missing")
-    base = chain.base
-    for number in range(MAX_IN_ROOM + 5):
-        chain.base = base  # all follow the one that is missing
-        chain.say(str(number))
-    refused = 0
-    for start in range(1, len(chain.pdus), 50):
-        answer = await house.put(chain.peer, f"t{start}", chain.pdus[start : start + 50])
-        refused += sum("error" in result for result in answer.json()["pdus"].values())
-    assert refused == 5
-    assert chain.waiting() == MAX_IN_ROOM
+    base, ids = chain.base, []
+    for number in range(25):
+        chain.base = base  # all follow the one that is missing, and nothing follows them
+        ids.append(chain.say(str(number)))
+    await put_all(house, chain, 1)
+    await chain.settled(waiting=20)
+    assert chain.named() == 5
     chain.base = base
     good = house.message(chain.peer, chain.room, "heard all the same")
     assert (await house.put(chain.peer, "good", [good])).json() == {"pdus": {house.rooms.id_of(good, chain.room): {}}}
     assert chain.shown(house.rooms.id_of(good, chain.room))
+    chain.gives = True
+    house.world.time.pass_(2 * FIRST_PAUSE_MS / 1000)
+    await house.put(chain.peer, "late", chain.pdus[:1])
+    await chain.settled()
+    assert all(chain.shown(event_id) for event_id in ids)
+    assert chain.named() == 0
+
+
+async def test_of_too_many_names_the_oldest_give_way_and_come_as_ancestors(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyserver.federation.inbox.MAX_IN_ROOM", 3)
+    monkeypatch.setattr("tinyserver.federation.inbox.MAX_NAMES_IN_ROOM", 4)
+    chain = await Chain(house).enter()
+    chain.tells = False
+    ids = [chain.say(str(number)) for number in range(20)]
+    await put_all(house, chain, 1)
+    await chain.settled(waiting=3)
+    assert chain.named() == 4
+    chain.tells = chain.gives = True
+    house.world.time.pass_(2 * FIRST_PAUSE_MS / 1000)
+    house.inbox.start()
+    await chain.settled()
+    assert chain.named() == 0
+    assert all(chain.shown(event_id) for event_id in ids)
+
+
+async def test_who_waits_for_a_server_that_is_away_is_not_given_up(house: House) -> None:
+    chain = await Chain(house).enter()
+    chain.is_away = True
+    house.world.destinations.on_return.append(house.inbox.on_return)
+    chain.say("missing")
+    orphan = chain.say("orphan")
+    await house.put(chain.peer, "1", chain.pdus[1:])
+    for _ in range(2 * MAX_TRIES):
+        await chain.settled(waiting=1)
+        house.world.time.pass_(LONGEST_PAUSE_MS / 1000)
+        house.inbox.start()
+    await chain.settled(waiting=1)
+    chain.is_away = False
+    house.world.destinations.contacted(chain.peer.name)  # no time passes: it is tried since its server is back
+    await chain.settled()
+    assert chain.shown(orphan)
+
+
+async def test_other_servers_of_the_room_are_asked_as_well(house: House) -> None:
+    chain = await Chain(house).enter()
+    other = await house.world.peer("k2", handler=chain.handle)
+    await house.join(other, chain.room)
+    chain.look()
+    chain.say("missing")
+    orphan = chain.say("orphan")
+    chain.peer.answer = _no  # it has lost what it said
+    await house.put(chain.peer, "1", chain.pdus[1:])
+    await chain.settled()
+    assert chain.shown(orphan)
+
+
+async def _no(seen: Seen) -> Reply:
+    return json_reply({"errcode": "M_NOT_FOUND", "error": "No"}, 404)
+
+
+async def test_a_comparison_fetches_what_is_known_as_an_auth_event_alone(house: House) -> None:
+    chain = await Chain(house).enter()
+    comparison = RoomComparison(
+        house.db, house.world.client, house.missing, house.inbox, house.world.clock, US, house.world.time.monotonic
+    )
+    renamed = house.rooms.remote_event(
+        chain.peer.name,
+        chain.base,
+        f"@bob:{chain.peer.name}",
+        "m.room.member",
+        {"membership": "join", "displayname": "Bob"},
+        state_key=f"@bob:{chain.peer.name}",
+    )
+    chain.pdus.append(renamed)
+    event = parse_pdu(renamed, chain.base.room.version)
+    await house.db.write(lambda tx: store_outlier(tx, chain.base.room, event))
+    assert not chain.shown(event.event_id)
+    chain.gives = True
+    comparison.compare_all()
+    await asyncio.gather(*comparison._tasks)
+    await chain.settled()
+    assert chain.shown(event.event_id)

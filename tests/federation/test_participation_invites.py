@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
 
-from tinyserver.federation.participation.invites import InboundInvites
+from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
 from tinyserver.protocol.event_hashes import add_content_hash, event_id_of, sign_event
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
+from tinyserver.rooms.drafts import EventDraft
+from tinyserver.rooms.membership import RoomMembership
+from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.storage import accounts, events, memberships, names, rooms
 from tinyserver.storage.memberships import Membership
 
+from .house import ALICE, US, open_house
+from .network import Reply, Seen, json_reply
 from .world import Peer, World
 
 BOB = "@bob:tiny.test"
@@ -90,3 +97,29 @@ async def test_what_is_refused(
     with pytest.raises(error):
         await invites.receive(peer.name, pdu["room_id"], event_id, version, pdu, [])
     assert world.db.glance(lambda tx: rooms.find(tx, pdu["room_id"])) is None
+
+
+async def test_an_invite_that_is_no_longer_allowed_when_it_comes_back_signed_leaves_no_trace(world: World) -> None:
+    """Nobody but we would ever know of such an event."""
+    carol = f"@carol:{US}"
+    async with open_house(world) as house:
+        room = await house.public_room()
+        await house.rooms.send(room, carol, "m.room.member", {"membership": "join"}, state_key=carol)
+        made: list[str] = []
+
+        async def sign(seen: Seen) -> Reply:
+            event = json.loads(seen.body)["event"]
+            made.append(unquote(seen.target.rpartition("/")[2]))
+            levels = {"users": {ALICE: 100}, "invite": 50}
+            await house.rooms.send(room, ALICE, "m.room.power_levels", levels, state_key="")
+            return json_reply({"event": sign_event(event, ROOM_VERSIONS["11"], peer.name, peer.key)})
+
+        peer = await world.peer(handler=sign)
+        outbound = OutboundInvites(world.db, world.client, world.key_ring)
+        membership = RoomMembership(world.db, house.pipeline, US, PartialRooms(world.db), None, outbound)
+        bob = f"@bob:{peer.name}"
+        draft = EventDraft("m.room.member", carol, {"membership": "invite"}, state_key=bob)
+        with pytest.raises(Forbidden):
+            await membership.invite_elsewhere(world.db.glance(lambda tx: rooms.get(tx, room)), draft)
+        assert len(made) == 1
+        assert world.db.glance(lambda tx: events.by_id(tx, made[0])) is None

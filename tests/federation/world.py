@@ -108,7 +108,7 @@ class World:
 
 
 class Peer:
-    """A server that publishes its keys. What it publishes can be bent by the test: `document`, `date`."""
+    """A server that publishes its keys. What it says can be bent by the test: `document`, `date`, `answer`."""
 
     web: WebServer
     name: str
@@ -122,7 +122,7 @@ class Peer:
         self.date: str | None = None
         self.asked = 0
         self._clock = clock
-        self._handler = handler
+        self.answer = handler
 
     def own_document(self) -> dict[str, Any]:
         until = int(self._clock.wall * 1000) + self.valid_for_ms
@@ -132,9 +132,9 @@ class Peer:
         if seen.target == "/_matrix/key/v2/server":
             self.asked += 1
             return json_reply(self.document(), **({"Date": self.date} if self.date else {}))
-        if self._handler is None:
+        if self.answer is None:
             return json_reply({"errcode": "M_UNRECOGNIZED", "error": "No"}, 404)
-        return await self._handler(seen)
+        return await self.answer(seen)
 
     def sign(self, obj: dict[str, Any]) -> dict[str, Any]:
         return sign_json(obj, self.name, self.key)

@@ -71,6 +71,10 @@ class FederationClient:
         self._discovery = discovery
         self._destinations = destinations
 
+    def is_failing(self, destination: str) -> bool:
+        """Whether a server could not be reached when it was last tried."""
+        return self._destinations.state_of(destination) is not None
+
     async def get(
         self,
         destination: str,

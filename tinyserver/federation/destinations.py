@@ -29,7 +29,8 @@ LONGEST_PAUSE_MS = 12 * 3600 * 1000
 LONGEST_LOCAL_PAUSE_MS = 120_000
 """Where the fault is probably ours (no network): then all servers "fail", and none of them should be left alone for
 half a day because of it."""
-CONTACT_PAUSE_MS = 60_000
+CONTACT_PAUSES = 2
+"""Who makes requests and cannot be reached is tried for it not more often than once in so many first pauses."""
 OUTAGE_MS = 30_000
 """How long nothing but faults on our side makes an outage."""
 MAX_REMEMBERED = 5000
@@ -165,7 +166,9 @@ class Destinations:
             return
         now = self._clock.now_ms()
         tried_at = self._tried_on_contact.get(destination)
-        if now < row.retry_at and (tried_at is None or not tried_at <= now < tried_at + CONTACT_PAUSE_MS):
+        if now < row.retry_at and (
+            tried_at is None or not tried_at <= now < tried_at + CONTACT_PAUSES * self._first_pause_ms
+        ):
             self._tried_on_contact[destination] = now
             self.retry(destination)
 

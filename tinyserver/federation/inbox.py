@@ -2,8 +2,11 @@
 
 Events are admitted in order, several by one commit. One that refers to what is not here is kept on disk by that same
 commit, so that its server need not wait for the answer and nothing is lost by a crash; what it lacks is then fetched,
-for a few rooms at a time. It is tried again when that comes by itself, when its server can be reached again, and else
-with growing pauses.
+for a few rooms at a time. It is tried again when that comes by itself, when a server of the room can be reached again,
+and else with growing pauses; it is given up only when those who should know what it follows say that they do not.
+
+What is kept is bounded: of more events only the names are, to ask for them when the others have found their places.
+Most have come by then, as ancestors of later ones.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from tinyserver.clock import Clock
 from tinyserver.protocol.errors import MatrixError
@@ -21,11 +24,11 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome, Received
-from tinyserver.storage import rooms, waiting_events
+from tinyserver.storage import names, rooms, server_stays, waiting_events
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.rooms import RoomRow
-from tinyserver.storage.transaction import WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 from tinyserver.storage.waiting_events import WaitingEvent
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,31 @@ ROOMS_AT_ONCE = 5
 """For so many rooms missing events are fetched at a time."""
 MAX_IN_ROOM = 200
 MAX_IN_ALL = 5000
+MAX_NAMES_IN_ROOM = 2000
+MAX_NAMES_IN_ALL = 20_000
 MAX_TRIES = 8
+"""So often an event is tried whose servers answer, ..."""
+MAX_TRIES_EVER = 64
+"""... and so often one whose servers do not: for a month."""
+OTHERS = 3
+"""So many further servers of the room are asked what an event follows, ..."""
+ASKING_OTHERS = 3
+"""... for so many events of a room at a time: mostly they all lack the same."""
 SHORTEST_PAUSE = 1.0
 """Seconds between two attempts to complete what waits in a room, unless something comes meanwhile."""
 FIRST_PAUSE_MS = 30_000
 """After the first try in vain; twice that after the next."""
+LONGEST_PAUSE_MS = 12 * 3600 * 1000
+
+
+class Elsewhere(Protocol):
+    """What other servers can be asked (implemented by `participation.missing_events`)."""
+
+    async def event(self, server: str, room: RoomRow, event_id: str) -> Event | None:
+        """An event of a room, checked; None if the server does not give it."""
+
+    def is_failing(self, server: str) -> bool:
+        """Whether a server could not be reached when it was last tried."""
 
 
 class Inbox:
@@ -53,15 +76,22 @@ class Inbox:
     Args:
         db: where rooms are stored.
         pipeline: admits events.
+        elsewhere: asks other servers.
         clock: when what waits is tried again.
         first_pause_ms: how long after the first try in vain.
     """
 
     def __init__(
-        self, db: Database, pipeline: EventPipeline, clock: Clock, first_pause_ms: int = FIRST_PAUSE_MS
+        self,
+        db: Database,
+        pipeline: EventPipeline,
+        elsewhere: Elsewhere,
+        clock: Clock,
+        first_pause_ms: int = FIRST_PAUSE_MS,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
+        self._elsewhere = elsewhere
         self._clock = clock
         self._first_pause_ms = first_pause_ms
         self._writes = asyncio.Semaphore(STEPS_AT_ONCE)
@@ -89,23 +119,25 @@ class Inbox:
         await asyncio.gather(*working, return_exceptions=True)
 
     def on_return(self, server: str) -> None:
-        """A server that failed is worth another try: what its events lack is asked for again."""
+        """A server that failed is worth another try: what is missing in its rooms is asked for again."""
         if self._later and not self._is_closing:
             task = asyncio.ensure_future(self._release(server, list(self._later)))
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
 
     async def _release(self, server: str, waiting_in: Sequence[int]) -> None:
-        def step(tx: WriteTransaction) -> None:
-            for room in waiting_in:
-                waiting_events.release_from(tx, room, server)
+        def step(tx: WriteTransaction) -> list[int]:
+            shared = [room for room in waiting_in if server_stays.is_in_room(tx, room, server)]
+            for room in shared:
+                waiting_events.release_all(tx, room)
+            return shared
 
         try:
-            await self._db.write(step)
+            released = await self._db.write(step)
         except StorageError as error:
             log.warning("what waits for %s is left for later: %s", server, error)
             return
-        for room in waiting_in:
+        for room in released:
             self._work_on(room)
 
     async def check(self, room: RoomRow, pdus: Sequence[Any]) -> list[Event | MatrixError | SignatureError]:
@@ -163,10 +195,17 @@ class Inbox:
     def _put_aside(tx: WriteTransaction, origin: str, room: int, event: Event, lacks: str) -> str | None:
         if waiting_events.is_waiting(tx, room, event.event_id):
             return None
-        if waiting_events.count(tx, room) >= MAX_IN_ROOM or waiting_events.total(tx, MAX_IN_ALL) >= MAX_IN_ALL:
-            # It will be fetched as an ancestor of a later one.
+        if waiting_events.count(tx, room) < MAX_IN_ROOM and waiting_events.total(tx, MAX_IN_ALL) < MAX_IN_ALL:
+            waiting_events.put(tx, room, event, origin, lacks)
+            return None
+        is_full = (
+            waiting_events.count_names(tx, room) >= MAX_NAMES_IN_ROOM
+            or waiting_events.total_names(tx, MAX_NAMES_IN_ALL) >= MAX_NAMES_IN_ALL
+        )
+        # The oldest gives way: it will be fetched as an ancestor of a later one.
+        if is_full and not waiting_events.forget_a_name(tx, room, origin):
             return "Too many events wait for missing ones already."
-        waiting_events.put(tx, room, event, origin, lacks)
+        waiting_events.put_name(tx, room, event.event_id, origin)
         return None
 
     # -- what waits ------------------------------------------------------------------------------
@@ -179,14 +218,15 @@ class Inbox:
             self._work[room] = asyncio.ensure_future(self._work_through(room))
 
     async def _work_through(self, room_nid: int) -> None:
-        """Try every event of a room that waits, once, the oldest first."""
-        tried: set[int] = set()
+        """Try every event of a room that is due."""
+        asking = ASKING_OTHERS
         try:
             async with self._fetches:
                 room = self._db.glance(lambda tx: rooms.get(tx, room_nid))
-                while (waiting := self._next(room, tried)) is not None:
-                    tried.add(waiting.nid)
-                    await self._try(room, waiting)
+                while (waiting := await self._next(room)) is not None:
+                    servers = self._servers(room, waiting, OTHERS if asking else 0)
+                    if not await self._try(room, waiting, servers):
+                        asking = max(asking - 1, 0)
         except StorageError as error:
             log.warning("events that wait in %s are left for later: %s", room_nid, error)
         finally:
@@ -203,32 +243,60 @@ class Inbox:
                 seconds = max((due - self._clock.now_ms()) / 1000, SHORTEST_PAUSE)
                 self._later[room] = asyncio.get_running_loop().call_later(seconds, self._work_on, room)
 
-    def _next(self, room: RoomRow, tried: set[int]) -> WaitingEvent | None:
+    async def _next(self, room: RoomRow) -> WaitingEvent | None:
         now = self._clock.now_ms()
-        return self._db.glance(lambda tx: waiting_events.first_due(tx, room.nid, room.version, now, tried))
 
-    async def _try(self, room: RoomRow, waiting: WaitingEvent) -> None:
-        lacks = None
-        for server in dict.fromkeys((waiting.origin, domain_of(waiting.event.sender))):
+        def due(tx: ReadTransaction) -> WaitingEvent | None:
+            return waiting_events.first_due(tx, room.nid, room.version, now)
+
+        waiting = self._db.glance(due)
+        if waiting is None or waiting.event is not None:
+            return waiting
+        await self._db.write(lambda tx: waiting_events.forget_stored(tx, room.nid))
+        return self._db.glance(due)
+
+    def _servers(self, room: RoomRow, waiting: WaitingEvent, others: int) -> list[str]:
+        """Whom to ask for what an event lacks: those who should have it, and some of the other servers of the room."""
+        largest = self._db.glance(
+            lambda tx: [names.text(tx, nid) for nid in server_stays.largest(tx, room.nid, others + 2)] if others else []
+        )
+        own = _own_servers(waiting)
+        return own + [server for server in largest if server not in own][:others]
+
+    async def _try(self, room: RoomRow, waiting: WaitingEvent, servers: Sequence[str]) -> bool:
+        """Try to complete an event; whether it waits no longer."""
+        event, lacks = waiting.event, None
+        for server in servers:
             try:
-                received = await self._pipeline.complete(server, room, waiting.event)
+                event = event or await self._elsewhere.event(server, room, waiting.event_id)
+                if event is None:
+                    continue
+                received = await self._pipeline.complete(server, room, event)
             except MissingAncestors as missing:
                 lacks = missing.event_ids[0]
                 continue
             except StorageError:
                 raise
             except Exception:
-                log.exception("completing the event %s of %s failed", waiting.event.event_id, room.room_id)
+                log.exception("completing the event %s of %s failed", waiting.event_id, room.room_id)
                 break
-            log.debug("%s in %s: %s", waiting.event.event_id, room.room_id, _refusal(received) or "taken")
+            log.debug("%s in %s: %s", waiting.event_id, room.room_id, _refusal(received) or "taken")
             await self._db.write(lambda tx: _end(tx, room.nid, waiting.nid))
-            return
-        if waiting.tries + 1 >= MAX_TRIES:
-            log.info("%s in %s is given up: nobody has what it follows", waiting.event.event_id, room.room_id)
+            return True
+        is_hopeless = not any(self._elsewhere.is_failing(server) for server in _own_servers(waiting))
+        if waiting.tries + 1 >= (MAX_TRIES if is_hopeless else MAX_TRIES_EVER) and not waiting.is_released:
+            log.info("%s in %s is given up: nobody has what it follows", waiting.event_id, room.room_id)
             await self._db.write(lambda tx: waiting_events.remove(tx, waiting.nid))
-            return
-        due = self._clock.now_ms() + (self._first_pause_ms << waiting.tries)
-        await self._db.write(lambda tx: waiting_events.tried(tx, waiting.nid, lacks, due))
+            return True
+        due = self._clock.now_ms() + min(self._first_pause_ms << waiting.tries, LONGEST_PAUSE_MS)
+        await self._db.write(lambda tx: waiting_events.tried(tx, waiting, lacks, due))
+        return False
+
+
+def _own_servers(waiting: WaitingEvent) -> list[str]:
+    """The servers that should have what an event follows: the one that sent it, and that of its author."""
+    author = [] if waiting.event is None else [domain_of(waiting.event.sender)]
+    return list(dict.fromkeys([waiting.origin, *author]))
 
 
 def _end(tx: WriteTransaction, room: int, nid: int) -> None:

@@ -229,10 +229,15 @@ class RoomMembership:
         assert self._invites is not None
         event = await self._db.write(lambda tx: self._pipeline.prepare(tx, room.nid, draft))
         signed = await self._invites.offer(event)
-        received = await self._db.write(lambda tx: self._pipeline.admit(tx, room.nid, signed))
-        if received.outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
-            raise Forbidden(received.reason or "The room does not allow the invite any more")
-        return received.stored.event_id
+
+        def step(tx: WriteTransaction) -> str:
+            received = self._pipeline.admit(tx, room.nid, signed)
+            if received.outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
+                # Nothing of it is kept: no other server is ever told of an event of ours that is not in the room.
+                raise Forbidden(received.reason or "The room does not allow the invite any more")
+            return received.stored.event_id
+
+        return await self._db.write(step)
 
     # -- going -----------------------------------------------------------------------------------
 

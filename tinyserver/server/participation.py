@@ -70,9 +70,15 @@ class Participation:
         self._queries = fetching.queries
         completion = Completion(appender, core.partial_rooms)
         self.member_lists = MemberLists(core.db, fetching.states, core.partial_rooms, completion)
-        self.inbox = Inbox(core.db, pipeline, core.clock, core.retry_pause_ms)
+        self.inbox = Inbox(core.db, pipeline, fetching.missing_events, core.clock, core.retry_pause_ms)
         self.comparison = RoomComparison(
-            core.db, transport.client, self.inbox, core.clock, core.server_name, time.monotonic
+            core.db,
+            transport.client,
+            fetching.missing_events,
+            self.inbox,
+            core.clock,
+            core.server_name,
+            time.monotonic,
         )
         self.transactions = InboundTransactions(core.db, self.inbox, Withdrawals(core.db, transport.key_ring))
         if core.federates:

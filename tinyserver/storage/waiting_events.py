@@ -1,8 +1,10 @@
-"""Events of other servers that wait on disk for what they refer to."""
+"""Events of other servers that wait on disk for what they refer to.
+
+Of those that are too many only the names are kept: enough to ask for them later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from tinyserver.protocol.events import Event
@@ -11,15 +13,24 @@ from tinyserver.storage import event_codec, names
 from tinyserver.storage.events import event_id_of_key, event_key
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
+_COLUMNS = "nid, event_id, origin, tries, due, body"
+_IS_HERE = (
+    "EXISTS (SELECT 1 FROM events INDEXED BY events_by_id WHERE substr(events.event_id, 1, 7) = substr({0}, 1, 7) "
+    "AND events.event_id = {0} AND state IS NOT NULL)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingEvent:
-    """An event that waits: its number, the server that sent it, and how often it was tried in vain."""
+    """An event that waits: its number, the server that sent it, and how often it was tried in vain. `event` is None
+    where only its name was kept; `is_released` says that it is tried before its time."""
 
     nid: int
-    event: Event
+    event_id: str
+    event: Event | None
     origin: str
     tries: int
+    is_released: bool
 
 
 def put(tx: WriteTransaction, room: int, event: Event, origin: str, lacks: str) -> None:
@@ -36,9 +47,43 @@ def put(tx: WriteTransaction, room: int, event: Event, origin: str, lacks: str) 
     )
 
 
+def put_name(tx: WriteTransaction, room: int, event_id: str, origin: str) -> None:
+    """Keep the name of an event that is to be asked for later, unless it waits already."""
+    tx.execute(
+        "INSERT OR IGNORE INTO waiting_events (room, event_id, origin) VALUES (?, ?, ?)",
+        (room, event_key(event_id), names.intern(tx, origin)),
+    )
+
+
+def forget_a_name(tx: WriteTransaction, room: int, origin: str) -> bool:
+    """Make room for a newer name: the oldest of those that a server sent in a room goes, or else the oldest of all
+    in it. Returns whether there was any."""
+    found = "SELECT nid FROM waiting_events INDEXED BY waiting_events_named WHERE room = ? AND body IS NULL"
+    nid = tx.value(f"{found} AND origin = ? ORDER BY nid LIMIT 1", (room, names.intern(tx, origin)))
+    nid = tx.value(f"{found} ORDER BY nid LIMIT 1", (room,)) if nid is None else nid
+    if nid is not None:
+        remove(tx, nid)
+    return nid is not None
+
+
 def count(tx: ReadTransaction, room: int) -> int:
-    """How many events wait for something in a room."""
-    return int(tx.value("SELECT count(*) FROM waiting_events WHERE room = ?", (room,)))
+    """How many events wait for something in a room, without those of which only the name is known."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM waiting_events INDEXED BY waiting_events_kept WHERE room = ? AND body IS NOT NULL",
+            (room,),
+        )
+    )
+
+
+def count_names(tx: ReadTransaction, room: int) -> int:
+    """How many events wait in a room of which only the name is known."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM waiting_events INDEXED BY waiting_events_named WHERE room = ? AND body IS NULL",
+            (room,),
+        )
+    )
 
 
 def is_waiting(tx: ReadTransaction, room: int, event_id: str) -> bool:
@@ -56,8 +101,25 @@ def any_in(tx: ReadTransaction, room: int) -> bool:
 
 
 def total(tx: ReadTransaction, limit: int) -> int:
-    """How many events wait in all rooms, counted up to a limit."""
-    return int(tx.value("SELECT count(*) FROM (SELECT 1 FROM waiting_events LIMIT ?)", (limit,)))
+    """How many events wait in all rooms, counted up to a limit; without those of which only the name is known."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM (SELECT 1 FROM waiting_events INDEXED BY waiting_events_kept "
+            "WHERE body IS NOT NULL LIMIT ?)",
+            (limit,),
+        )
+    )
+
+
+def total_names(tx: ReadTransaction, limit: int) -> int:
+    """How many events wait in all rooms of which only the name is known, counted up to a limit."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM (SELECT 1 FROM waiting_events INDEXED BY waiting_events_named "
+            "WHERE body IS NULL LIMIT ?)",
+            (limit,),
+        )
+    )
 
 
 def rooms(tx: ReadTransaction) -> list[int]:
@@ -65,38 +127,53 @@ def rooms(tx: ReadTransaction) -> list[int]:
     return [row[0] for row in tx.execute("SELECT DISTINCT room FROM waiting_events")]
 
 
-def first_due(
-    tx: ReadTransaction, room: int, version: RoomVersion, now_ms: int, tried: Collection[int]
-) -> WaitingEvent | None:
-    """The oldest of a room's waiting events that may be tried now and is not among those tried already."""
-    numbers = tx.rows("SELECT nid FROM waiting_events WHERE room = ? AND due <= ? ORDER BY nid", (room, now_ms))
-    nid = next((nid for (nid,) in numbers if nid not in tried), None)
-    if nid is None:
+def first_due(tx: ReadTransaction, room: int, version: RoomVersion, now_ms: int) -> WaitingEvent | None:
+    """The event of a room that is to be tried now: the oldest that was kept, or of those that were only named the
+    newest, for it may well lead to the others."""
+    row = tx.row(
+        f"SELECT {_COLUMNS} FROM waiting_events INDEXED BY waiting_events_kept "
+        "WHERE room = ? AND body IS NOT NULL AND due <= ? ORDER BY due, nid LIMIT 1",
+        (room, now_ms),
+    ) or tx.row(
+        f"SELECT {_COLUMNS} FROM waiting_events INDEXED BY waiting_events_named "
+        "WHERE room = ? AND body IS NULL AND due <= ? ORDER BY nid DESC LIMIT 1",
+        (room, now_ms),
+    )
+    if row is None:
         return None
-    key, origin, tries, body = tx.row("SELECT event_id, origin, tries, body FROM waiting_events WHERE nid = ?", (nid,))
-    event = Event.from_trusted(event_codec.decode(body), version, event_id_of_key(key, version))
-    return WaitingEvent(nid, event, names.text(tx, origin), tries)
+    nid, key, origin, tries, due, body = row
+    event_id = event_id_of_key(key, version)
+    event = None if body is None else Event.from_trusted(event_codec.decode(body), version, event_id)
+    return WaitingEvent(nid, event_id, event, names.text(tx, origin), tries, is_released=due == 0 and tries > 0)
 
 
-def tried(tx: WriteTransaction, nid: int, lacks: str | None, due: int) -> None:
-    """An event was tried in vain; not to be tried again before a time (ms), unless what it lacks comes earlier."""
-    key = None if lacks is None else event_key(lacks)
-    tx.execute("UPDATE waiting_events SET tries = tries + 1, lacks = ?, due = ? WHERE nid = ?", (key, due, nid))
-
-
-def release(tx: WriteTransaction, room: int) -> None:
-    """Let those events of a room be tried at once that lacked what is here by now."""
+def forget_stored(tx: WriteTransaction, room: int) -> None:
+    """Names of a room's events need not be kept that are here by now."""
     tx.execute(
-        "UPDATE waiting_events SET due = 0 WHERE room = ? AND due > 0 AND EXISTS (SELECT 1 FROM events INDEXED BY "
-        "events_by_id WHERE substr(events.event_id, 1, 7) = substr(lacks, 1, 7) AND events.event_id = lacks "
-        "AND state IS NOT NULL)",
+        "DELETE FROM waiting_events WHERE nid IN (SELECT w.nid FROM waiting_events w INDEXED BY waiting_events_named "
+        f"WHERE w.room = ? AND w.body IS NULL AND {_IS_HERE.format('w.event_id')})",
         (room,),
     )
 
 
-def release_from(tx: WriteTransaction, room: int, server: str) -> None:
-    """Let those events of a room be tried at once that a server has sent."""
-    tx.execute("UPDATE waiting_events SET due = 0 WHERE room = ? AND origin = ?", (room, names.intern(tx, server)))
+def tried(tx: WriteTransaction, waiting: WaitingEvent, lacks: str | None, due: int) -> None:
+    """An event was tried in vain; not to be tried again before a time (ms), unless what it lacks comes earlier. What
+    was tried before its time does not count."""
+    key = None if lacks is None else event_key(lacks)
+    tx.execute(
+        "UPDATE waiting_events SET tries = tries + ?, lacks = ?, due = ? WHERE nid = ?",
+        (0 if waiting.is_released else 1, key, due, waiting.nid),
+    )
+
+
+def release(tx: WriteTransaction, room: int) -> None:
+    """Let those events of a room be tried at once that lacked what is here by now."""
+    tx.execute(f"UPDATE waiting_events SET due = 0 WHERE room = ? AND due > 0 AND {_IS_HERE.format('lacks')}", (room,))
+
+
+def release_all(tx: WriteTransaction, room: int) -> None:
+    """Let all events of a room be tried at once."""
+    tx.execute("UPDATE waiting_events SET due = 0 WHERE room = ? AND due > 0", (room,))
 
 
 def next_due(tx: ReadTransaction, room: int) -> int | None:

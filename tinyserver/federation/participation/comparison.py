@@ -17,11 +17,11 @@ from typing import Any
 
 from tinyserver.clock import Clock
 from tinyserver.federation.client import FederationClient
-from tinyserver.federation.inbox import PER_STEP, Inbox
+from tinyserver.federation.inbox import PER_STEP, Elsewhere, Inbox
+from tinyserver.federation.participation.missing_events import placed
 from tinyserver.outgoing.errors import OutgoingError
-from tinyserver.protocol.events import Event
 from tinyserver.protocol.request_auth import path_of
-from tinyserver.storage import events, memberships, names, outgoing, rooms, server_stays
+from tinyserver.storage import memberships, names, outgoing, rooms, server_stays
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.rooms import RoomRow
@@ -49,6 +49,7 @@ class RoomComparison:
     Args:
         db: where rooms are stored.
         client: requests to other servers.
+        elsewhere: asks other servers for events.
         inbox: takes events into rooms.
         clock: how long this server was away.
         server_name: this server.
@@ -59,6 +60,7 @@ class RoomComparison:
         self,
         db: Database,
         client: FederationClient,
+        elsewhere: Elsewhere,
         inbox: Inbox,
         clock: Clock,
         server_name: str,
@@ -66,6 +68,7 @@ class RoomComparison:
     ) -> None:
         self._db = db
         self._client = client
+        self._elsewhere = elsewhere
         self._inbox = inbox
         self._clock = clock
         self._server_name = server_name
@@ -136,19 +139,13 @@ class RoomComparison:
         proposed = answer.get("event")
         parents = proposed.get("prev_events") if isinstance(proposed, dict) else None
         ids = _event_ids(parents)[:_MAX_EXTREMITIES]
-        unknown = await self._db.read(lambda tx: [each for each in ids if events.find(tx, each) is None])
-        pdus = [await self._event(server, event_id) for event_id in unknown]
-        checked = await self._inbox.check(room, [pdu for pdu in pdus if pdu is not None])
-        good = [event for event in checked if isinstance(event, Event) and event.event_id in unknown]
+        here = await self._db.read(lambda tx: placed(tx, ids))
+        found = [await self._elsewhere.event(server, room, event_id) for event_id in ids if event_id not in here]
+        good = [event for event in found if event is not None]
         for start in range(0, len(good), PER_STEP):
             await self._inbox.take(server, room, good[start : start + PER_STEP])
         if good:
             log.info("%s has %d newer events of %s", server, len(good), room.room_id)
-
-    async def _event(self, server: str, event_id: str) -> Any:
-        path = path_of("_matrix", "federation", "v1", "event", event_id)
-        pdus = (await self._client.get(server, path, timeout=ASK_TIMEOUT)).get("pdus")
-        return pdus[0] if isinstance(pdus, list) and pdus else None
 
     def _servers(self, tx: ReadTransaction, room: int) -> list[str]:
         largest = [names.text(tx, server) for server in server_stays.largest(tx, room, MAX_ASKED + 1)]

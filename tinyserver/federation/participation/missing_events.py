@@ -33,12 +33,13 @@ MAX_STATES = 5
 MAX_AUTH_CHAINS = 10
 FETCH_TIMEOUT = 120.0
 """Seconds for everything that one event lacks: others of the room wait for it."""
+EVENT_TIMEOUT = 15.0
 _ASKED_FOR = 100
 _NAMED = 20
 
 
 class MissingEventsFetcher:
-    """The pipeline's `MissingEvents`: asks the server that sent the event.
+    """The pipeline's `MissingEvents`, and the inbox's `Elsewhere`: asks the server that sent the event.
 
     Args:
         db: where rooms are stored.
@@ -64,6 +65,25 @@ class MissingEventsFetcher:
         except (OutgoingError, TimeoutError) as error:
             log.info("%s does not tell what %s in %s follows: %s", origin, event.event_id, room.room_id, error)
             return ()
+
+    async def event(self, server: str, room: RoomRow, event_id: str) -> Event | None:
+        """An event of a room, checked; None if the server does not give it.
+
+        spec: server-server-api#get_matrixfederationv1eventeventid
+        """
+        try:
+            path = path_of("_matrix", "federation", "v1", "event", event_id)
+            pdus = (await self._client.get(server, path, timeout=EVENT_TIMEOUT)).get("pdus")
+        except OutgoingError as error:
+            log.info("%s does not give %s in %s: %s", server, event_id, room.room_id, error)
+            return None
+        listed = pdus[:1] if isinstance(pdus, list) else []
+        found = await checked_events(self._signatures, room.room_id, room.version, listed)
+        return next((event for event in found if event.event_id == event_id), None)
+
+    def is_failing(self, server: str) -> bool:
+        """Whether a server could not be reached when it was last tried."""
+        return self._client.is_failing(server)
 
     async def _ancestors(self, origin: str, room: RoomRow, event: Event) -> dict[str, Event]:
         """The event and those of its ancestors that are not here, by ID."""
@@ -97,11 +117,11 @@ class MissingEventsFetcher:
     async def _open_ends(self, found: Mapping[str, Event]) -> list[str]:
         """Those of the events that have parents which are neither among them nor in the room."""
         parents = {parent for event in found.values() for parent in event.prev_event_ids if parent not in found}
-        placed = await self._db.read(lambda tx: _placed(tx, parents))
+        here = await self._db.read(lambda tx: placed(tx, parents))
         return [
             event.event_id
             for event in found.values()
-            if any(parent not in found and parent not in placed for parent in event.prev_event_ids)
+            if any(parent not in found and parent not in here for parent in event.prev_event_ids)
         ]
 
     async def _admissible(self, origin: str, room: RoomRow, found: Mapping[str, Event]) -> list[Ancestor]:
@@ -137,7 +157,7 @@ def _ids_of(tx: ReadTransaction, room: RoomRow) -> list[str]:
     return [stored.event_id for stored in events.get_many(tx, room.extremities[:_NAMED]).values()]
 
 
-def _placed(tx: ReadTransaction, event_ids: Iterable[str]) -> set[str]:
+def placed(tx: ReadTransaction, event_ids: Iterable[str]) -> set[str]:
     """Those of the events around which the state is known."""
     found = events.find_many(tx, event_ids)
     return {event_id for event_id, nid in found.items() if events.get(tx, nid).state is not None}

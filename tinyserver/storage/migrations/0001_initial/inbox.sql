@@ -7,6 +7,8 @@ CREATE TABLE waiting_events (
     lacks    ANY,                          -- event_id of something that it refers to
     tries    INTEGER NOT NULL DEFAULT 0,
     due      INTEGER NOT NULL DEFAULT 0,   -- ms: not tried again before
-    body     BLOB NOT NULL                 -- the PDU, see event_codec
+    body     BLOB                          -- the PDU, see event_codec; NULL: only its name was kept, as one too many
 ) STRICT;
 CREATE UNIQUE INDEX waiting_events_by_room ON waiting_events (room, event_id);
+CREATE INDEX waiting_events_kept ON waiting_events (room, due) WHERE body IS NOT NULL;
+CREATE INDEX waiting_events_named ON waiting_events (room) WHERE body IS NULL;
