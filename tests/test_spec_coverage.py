@@ -27,7 +27,7 @@ OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "identity servers and what needs them are not built yet"
 BRIDGES = "nothing is sent to application services yet"
-POLICY = "policy servers are servers of their own kind: this one is asked for no signatures"
+POLICY = "policy servers are servers of their own kind: this one asks them, and is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
 
 _C1, _C3, _F1 = "/_matrix/client/v1", "/_matrix/client/v3", "/_matrix/federation/v1"
@@ -47,7 +47,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"GET {_C3}/thirdparty/location",
         f"GET {_C3}/thirdparty/user",
     ),
-    POLICY: ("GET /.well-known/matrix/policy_server", "POST /_matrix/policy/v1/sign"),
+    POLICY: ("POST /_matrix/policy/v1/sign",),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),
     "each kind of query has an endpoint of its own": (f"GET {_F1}/query/{{}}",),
 }

@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyserver.protocol import base64
 from tinyserver.protocol.identifiers import is_valid_server_name
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
 
@@ -327,6 +328,13 @@ class Support:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyServer:
+    """A policy server that goes by this server's name (/.well-known/matrix/policy_server). Empty: there is none."""
+
+    public_key: str = setting("Its public key: Ed25519 in unpadded Base64. Rooms name it in m.room.policy.", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration."""
 
@@ -361,6 +369,7 @@ class Config:
     url_previews: UrlPreviews = setting("", UrlPreviews())
     unifiedpush: UnifiedPush = setting("", UnifiedPush())
     support: Support = setting("", Support())
+    policy_server: PolicyServer = setting("", PolicyServer())
     cache: Cache = setting("", Cache())
     log: Log = setting("", Log())
 
@@ -512,6 +521,9 @@ def _example(each: Field[Any]) -> str:
     return str(list(each.default)) if isinstance(each.default, tuple) and each.default else '["..."]'
 
 
+_KEY_BYTES = 32
+
+
 def _check(config: Config) -> None:
     """What no single key can tell. Raises ConfigError."""
     if not is_valid_server_name(config.server_name):
@@ -547,6 +559,15 @@ def _check(config: Config) -> None:
         raise ConfigError('"registration.email" is "required", so mails must be sent: set "smtp.host".')
     if config.sessions.access_token_lifetime < 1:
         raise ConfigError('"sessions.access_token_lifetime" must be at least "1s".')
+    if config.policy_server.public_key and not _is_key(config.policy_server.public_key):
+        raise ConfigError('"policy_server.public_key" must be 32 bytes in unpadded Base64.')
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.decode(text)) == _KEY_BYTES
+    except ValueError:
+        return False
 
 
 def _check_dns_server(server: str) -> None:

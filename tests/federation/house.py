@@ -49,6 +49,7 @@ from tinyserver.storage.devices import Seen
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import WriteTransaction
 
+from ..rooms.world import NO_POLICIES
 from ..rooms.world import World as Rooms
 from .world import Peer, World
 
@@ -76,7 +77,9 @@ class House:
         appender = Appender(US, NotificationMarks(PushRules(self.db)))
         states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent)
         missing = MissingEventsFetcher(self.db, world.client, world.key_ring, states)
-        self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing)
+        self.pipeline = EventPipeline(
+            self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing, NO_POLICIES
+        )
         partial = PartialRooms(self.db)
         self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, partial, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)

@@ -49,6 +49,7 @@ from tinyserver.storage import events, rooms
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
 
+from ..rooms.world import NO_POLICIES
 from ..rooms.world import World as Rooms
 from .world import Peer, World
 
@@ -74,7 +75,9 @@ class Site:
         key = world.identity.key
         appender = Appender(US, NotificationMarks(PushRules(self.db)))
         alone = Alone(US, key)
-        self.pipeline = EventPipeline(self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
+        self.pipeline = EventPipeline(
+            self.db, EventSigner(US, key), appender, world.clock, world.key_ring, alone, NO_POLICIES
+        )
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         states = RoomStates(self.db)
         self.aliases = Aliases(self.db, self.pipeline, US, Services(self.db, world.clock, US, []))

@@ -29,6 +29,7 @@ from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.storage import events, room_state, rooms
 from tinyserver.storage.database import Database
 
+from ..rooms.world import NO_POLICIES
 from ..rooms.world import World as Rooms
 from .network import Reply, Seen, json_reply
 from .world import Peer, World
@@ -91,7 +92,9 @@ async def resident(world: World, tmp_path: Any) -> AsyncIterator[Resident]:
     db.start()
     alone = Alone(made.peer.name, made.peer.key)
     appender = Appender(made.peer.name, NotificationMarks(PushRules(db)))
-    pipeline = EventPipeline(db, EventSigner(made.peer.name, made.peer.key), appender, world.clock, alone, alone)
+    pipeline = EventPipeline(
+        db, EventSigner(made.peer.name, made.peer.key), appender, world.clock, alone, alone, NO_POLICIES
+    )
     made.rooms = Rooms(db, pipeline, {made.peer.name: made.peer.key}, world.clock)
     yield made
     await db.close()
@@ -102,7 +105,7 @@ def elsewhere(world: World, tmp_path: Any) -> FederatedRooms:
     key, db = world.identity.key, world.db
     alone = Alone(US, key)
     appender = Appender(US, NotificationMarks(PushRules(db)))
-    pipeline = EventPipeline(db, EventSigner(US, key), appender, world.clock, world.key_ring, alone)
+    pipeline = EventPipeline(db, EventSigner(US, key), appender, world.clock, world.key_ring, alone, NO_POLICIES)
     requests = MemberRequests(world.client, US, key, world.clock)
     partial = PartialRooms(db)
     states = RemoteStates(db, world.client, world.key_ring, tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.rooms.world import World, open_world
+from tests.rooms.world import NO_POLICIES, World, open_world
 from tinyserver.accounts.requester import Requester
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
@@ -30,7 +30,7 @@ class Marked:
         appender = Appender("here", NotificationMarks(self.rules))
         signer = EventSigner("here", world.keys["here"])
         missing: Any = world.pipeline._missing_events
-        world.pipeline = EventPipeline(world.db, signer, appender, world.clock, missing, missing)
+        world.pipeline = EventPipeline(world.db, signer, appender, world.clock, missing, missing, NO_POLICIES)
 
     async def set_up(self) -> None:
         await self.world.db.write(lambda tx: [accounts.add(tx, user, None, 1) for user in (ALICE, BOB, CAROL)])

@@ -19,12 +19,14 @@ from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import Ancestor, EventPipeline, Received
+from tinyserver.rooms.policy import NoPolicyServers, PolicyCheck
 from tinyserver.storage import events, names, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
 
 HERE = "here"
+NO_POLICIES = PolicyCheck(HERE, NoPolicyServers())
 
 
 class KnownKeys:
@@ -206,7 +208,7 @@ async def open_world(path: Path) -> AsyncIterator[World]:
     db.start()
     known = KnownKeys(keys)
     appender = Appender(HERE, NotificationMarks(PushRules(db)))
-    pipeline = EventPipeline(db, EventSigner(HERE, keys[HERE]), appender, clock, known, known)
+    pipeline = EventPipeline(db, EventSigner(HERE, keys[HERE]), appender, clock, known, known, NO_POLICIES)
     try:
         yield World(db, pipeline, keys, clock)
     finally:

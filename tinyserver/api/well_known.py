@@ -18,7 +18,7 @@ from tinyserver.protocol.errors import NotFound
 class WellKnownApi:
     """The pages under ``/.well-known/matrix``.
 
-    :param config: what to tell: ``public_url``, ``federation.public_address`` and ``support``.
+    :param config: what to tell: ``public_url``, ``federation.public_address``, ``support`` and ``policy_server``.
     :param call_transports: what carries the media of group calls (MSC4143).
     """
 
@@ -37,6 +37,7 @@ class WellKnownApi:
             self._client["org.matrix.msc4143.rtc_foci"] = call_transports
         self._server = _server_address(config) if config.federation.enabled else ""
         self._support = _support(config.support)
+        self._policy_key = config.policy_server.public_key
 
     @endpoint(
         "GET",
@@ -73,6 +74,18 @@ class WellKnownApi:
         if not self._support:
             raise NotFound("This server does not tell whom to turn to.")
         return self._support
+
+    @endpoint(
+        "GET",
+        "/.well-known/matrix/policy_server",
+        spec="client-server-api#getwell-knownmatrixpolicy_server",
+        auth=Auth.NONE,
+    )
+    async def get_policy_server(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """The key of the policy server of this name; 404 where there is none."""
+        if not self._policy_key:
+            raise NotFound("There is no policy server here.")
+        return {"public_keys": {"ed25519": self._policy_key}}
 
 
 def _support(config: Support) -> dict[str, Any]:

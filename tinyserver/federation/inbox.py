@@ -154,16 +154,17 @@ class Inbox:
         Returns:
             For each why it was not accepted, or None: it is stored, as part of the room or to wait for others.
         """
-        async with self._writes:
-            try:
-                outcomes, waiting = await self._db.write(lambda tx: self._admit(tx, origin, room.nid, events))
-            except (StorageError, asyncio.CancelledError):
-                raise
-            except Exception:
-                if len(events) == 1:  # a bug of ours; the server's other events must not be held up by it
-                    log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
-                    return ["This server cannot handle the event."]
-                outcomes, waiting = None, False
+        try:
+            outcomes, waiting = await self._db.write(
+                lambda tx: self._admit(tx, origin, room.nid, events), turn=self._writes
+            )
+        except (StorageError, asyncio.CancelledError):
+            raise
+        except Exception:
+            if len(events) == 1:  # a bug of ours; the server's other events must not be held up by it
+                log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
+                return ["This server cannot handle the event."]
+            outcomes, waiting = None, False
         if outcomes is not None and len(outcomes) < len(events):
             return outcomes + await self.take(origin, room, events[len(outcomes) :])
         if outcomes is None:

@@ -1,7 +1,8 @@
 """The one path of an event, local or remote.
 
     parse and check size/format -> check hash and signatures -> fetch what is missing -> authorise against its auth
-    events -> state before it -> authorise against that state -> soft-fail check against the current state -> append
+    events -> state before it -> authorise against that state -> soft-fail check against the current state
+    -> ask the room's policy server -> append
 
 Events made here start at "state before it": what comes before holds by construction. All steps from authorisation on
 run inside one write step, so a room's events are handled one at a time, and events that arrive together are
@@ -35,6 +36,7 @@ from tinyserver.rooms import partial_state
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.parents import Parents, parents_for
+from tinyserver.rooms.policy import PolicyCheck
 from tinyserver.rooms.resolution import resolve_roots
 from tinyserver.rooms.suspension import check_suspension
 from tinyserver.storage import events, room_state, rooms, state_trie
@@ -114,6 +116,7 @@ class EventPipeline:
         appender: the last step.
         clock: the time for new events.
         signatures, missing_events: federation, where it is on.
+        policies: what the policy servers of rooms say.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class EventPipeline:
         clock: Clock,
         signatures: Signatures,
         missing_events: MissingEvents,
+        policies: PolicyCheck,
     ) -> None:
         self._db = db
         self._signer = signer
@@ -131,6 +135,7 @@ class EventPipeline:
         self._clock = clock
         self._signatures = signatures
         self._missing_events = missing_events
+        self._policies = policies
 
     # -- local events ----------------------------------------------------------------------------
 
@@ -174,12 +179,18 @@ class EventPipeline:
             UserSuspended: the sender's account is suspended.
             BadJson, TooLarge: it cannot be an event of this room version.
             LimitExceeded: it depends on members of whom nothing is known yet.
+            MatrixError: the room's policy server does not want it, or does not answer.
+            FromOutside: the policy server has to be asked.
         """
         known = self.sent_before(tx, room_nid, draft)
         if known is not None:
             return known
         room = rooms.get(tx, room_nid)
+        approved = self._policies.approved(tx, room, draft)
+        if approved is not None:
+            return self._send_approved(tx, room, draft, approved)
         event, parents = self._prepare(tx, room, draft)
+        self._policies.check_own(tx, room, draft, event)
         flags = Flag.NONE if draft.origin_server_ts is None else Flag.DATED
         auth = tuple(sorted(stored.nid for stored in parents.auth_events))
         before = parents.state_before(tx, room)
@@ -191,7 +202,20 @@ class EventPipeline:
 
         Raises as `send` does.
         """
-        return self._prepare(tx, rooms.get(tx, room_nid), draft)[0]
+        room = rooms.get(tx, room_nid)
+        event = self._policies.approved(tx, room, draft)
+        if event is None:
+            event, _ = self._prepare(tx, room, draft)
+            self._policies.check_own(tx, room, draft, event)
+        return event
+
+    def _send_approved(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft, event: Event) -> StoredEvent:
+        """Send an event that the room's policy server has signed; the room may have gone on since it was made."""
+        check_suspension(tx, draft)
+        received = self.admit(tx, room.nid, event, draft=draft)
+        if received.outcome in (Outcome.REJECTED, Outcome.SOFT_FAILED):
+            raise AuthError(received.reason or "The room does not allow this any more")
+        return received.stored
 
     def _prepare(self, tx: WriteTransaction, room: RoomRow, draft: EventDraft) -> tuple[Event, Parents]:
         """The event of a draft, allowed by the current state and by that before it."""
@@ -306,6 +330,7 @@ class EventPipeline:
         state: Sequence[int] | None = None,
         *,
         assumed: bool = False,
+        draft: EventDraft | None = None,
     ) -> Received:
         """Authorise a checked event whose ancestors are here, and append it.
 
@@ -314,9 +339,11 @@ class EventPipeline:
                 be missing then. It is resolved with the states after those parents that are here.
             assumed: the same, with the state as it was told when this server came into the room; as long as more is
                 not known.
+            draft: what it was made of, if it was made here.
 
         Raises:
             MissingAncestors: some are not here.
+            FromOutside: the room's policy server has to be asked.
         """
         known = events.by_id(tx, event.event_id)
         if known is not None and not known.flags & Flag.OUTLIER:
@@ -345,6 +372,9 @@ class EventPipeline:
             event,
             state_before,
             tuple(sorted(stored.nid for stored in auth)),
+            Flag.DATED if draft is not None and draft.origin_server_ts is not None else Flag.NONE,
+            device=None if draft is None else draft.device,
+            txn_id=None if draft is None else draft.txn_id,
             outlier=None if known is None else known.nid,
             after_gap=state is not None,
         )
@@ -359,7 +389,10 @@ class EventPipeline:
                 check_auth(event, auth_state(tx, room.state, event))
         except AuthError as error:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
-        return Received(Outcome.ACCEPTED, self._appender.append(tx, room, admission))
+        event, objection = self._policies.judge(tx, room, event)
+        if objection is not None:
+            return self._append_as(tx, room, admission, Flag.SOFT_FAILED, objection)
+        return Received(Outcome.ACCEPTED, self._appender.append(tx, room, replace(admission, event=event)))
 
     def enter(
         self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int], *, is_partial: bool = False

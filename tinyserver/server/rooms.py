@@ -26,6 +26,7 @@ from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.directory.spaces import Spaces
 from tinyserver.directory.users import UserDirectory
 from tinyserver.federation.participation.spaces import SpaceQueries
+from tinyserver.federation.policy_servers import RemotePolicyServers
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.past import PastNotifications
 from tinyserver.rooms.alone import Alone
@@ -36,6 +37,7 @@ from tinyserver.rooms.drafts import EventSigner
 from tinyserver.rooms.history import RoomHistory
 from tinyserver.rooms.moments import Moments
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.policy import NoPolicyServers, PolicyCheck, PolicyServers
 from tinyserver.rooms.relationships import Relationships
 from tinyserver.rooms.reports import Reports
 from tinyserver.rooms.sending import Sending
@@ -57,6 +59,9 @@ class RoomParts:
         alone = Alone(name, core.signing_key)
         self.appender = Appender(name, NotificationMarks(core.push_rules))
         self.fetching = Fetching(core, transport, self.appender)
+        policy_servers: PolicyServers = NoPolicyServers()
+        if core.federates:
+            policy_servers = RemotePolicyServers(transport.client, name, time.monotonic)
         self.pipeline = EventPipeline(
             db,
             EventSigner(name, core.signing_key),
@@ -64,6 +69,7 @@ class RoomParts:
             core.clock,
             transport.key_ring if core.federates else alone,
             self.fetching.missing_events if core.federates else alone,
+            PolicyCheck(name, policy_servers),
         )
         self.participation = Participation(core, transport, self.fetching, self.appender, self.pipeline)
         self.membership = self.participation.membership()

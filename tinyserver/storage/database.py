@@ -14,10 +14,11 @@ Every commit is announced once, on the event loop, to `on_commit` before its wri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any, TypeVar
 from tinyserver.storage import migrations
 from tinyserver.storage.caches import Caches
 from tinyserver.storage.errors import StorageError, StorageFull, translate
-from tinyserver.storage.transaction import Change, ReadTransaction, WriteTransaction
+from tinyserver.storage.transaction import Change, FromOutside, ReadTransaction, WriteTransaction
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ CHECKPOINT_LOOK_CHANGES = 300
 POSITIONS_PER_RESERVATION = 100_000
 """How far ahead the position counter is reserved on disk, so that a commit need not store it."""
 MAX_STEPS_PER_COMMIT = 200
+MAX_BROUGHT = 256
+"""How many answers from outside one step may wait for, one after the other."""
 TROUBLE_LOG_SECONDS = 60.0
 """A disk that stays full or broken is mentioned in the log this often: the log may lie on it."""
 
@@ -68,6 +71,7 @@ class _Job:
     future: asyncio.Future[Any]
     due: float
     """The monotonic second at which it will not wait for company any longer."""
+    brought: Mapping[Hashable, Any]
     result: Any = None
     error: BaseException | None = None
     transaction: WriteTransaction | None = None
@@ -150,21 +154,42 @@ class Database:
 
     # -- steps -----------------------------------------------------------------------------------
 
-    async def write(self, step: Callable[[WriteTransaction], Result], *, patience: float = 0.0) -> Result:
+    async def write(
+        self,
+        step: Callable[[WriteTransaction], Result],
+        *,
+        patience: float = 0.0,
+        turn: contextlib.AbstractAsyncContextManager[object] | None = None,
+    ) -> Result:
         """Run one step on the writer and wait until it is on disk.
 
         Args:
-            step: plain function over the open transaction; whatever it raises undoes it and is raised here.
+            step: plain function over the open transaction; whatever it raises undoes it and is raised here. If that is
+                `FromOutside`, the step is run anew with the answer.
             patience: seconds that the step may wait for others to be committed with.
+            turn: held while the step waits for the disk, but not while it waits for answers from outside.
 
         Raises:
             StorageFull, StorageReadOnly: nothing was stored.
         """
+        brought: dict[Hashable, Any] = {}
+        while True:
+            try:
+                async with turn or contextlib.nullcontext():
+                    return await self._write(step, patience, brought)
+            except FromOutside as missing:
+                if len(brought) == MAX_BROUGHT or missing.key in brought:
+                    raise
+                brought[missing.key] = await missing.ask()
+
+    async def _write(
+        self, step: Callable[[WriteTransaction], Result], patience: float, brought: Mapping[Hashable, Any]
+    ) -> Result:
         if self._thread is None:  # before the start, or after the end: nobody would ever carry it out
             raise StorageError("the database is not open for writing")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._jobs.put(_Job(step, future, monotonic() + patience if patience else 0.0))
+        self._jobs.put(_Job(step, future, monotonic() + patience if patience else 0.0, brought))
         # A client that goes away must not leave its step half observed: the step goes on, unwaited for.
         return await asyncio.shield(future)
 
@@ -266,7 +291,7 @@ class Database:
     def _run_step(self, job: _Job, group_names: dict[str, int]) -> None:
         connection = self._writer
         names = dict(group_names)
-        transaction = WriteTransaction(connection, self.caches, self._take_position, names)
+        transaction = WriteTransaction(connection, self.caches, self._take_position, names, job.brought)
         connection.execute("SAVEPOINT step")
         try:
             job.result = job.step(transaction)

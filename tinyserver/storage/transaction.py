@@ -8,7 +8,7 @@ Storage functions are plain synchronous functions whose first argument is a `Rea
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from enum import IntEnum, unique
 from typing import Any
 
@@ -51,6 +51,21 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     nid: int
 
 
+class FromOutside(Exception):
+    """Raised by a write step that cannot go on without an answer from outside of the database: the step is undone, the
+    answer is waited for while others write, and the step is run anew with the answer in `tx.brought`.
+
+    Args:
+        key: where the step will look for the answer.
+        ask: gets it. What it raises ends the write.
+    """
+
+    def __init__(self, key: Hashable, ask: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__("a write step waits for an answer from outside")
+        self.key = key
+        self.ask = ask
+
+
 class ReadTransaction:
     """A consistent snapshot of the database."""
 
@@ -86,7 +101,7 @@ class WriteTransaction(ReadTransaction):
     no trace in memory either.
     """
 
-    __slots__ = ("_next_position", "after_commit", "changed_events", "changes", "new_names")
+    __slots__ = ("_next_position", "after_commit", "brought", "changed_events", "changes", "new_names")
 
     def __init__(
         self,
@@ -94,8 +109,10 @@ class WriteTransaction(ReadTransaction):
         caches: Caches,
         next_position: Callable[[int], int],
         new_names: dict[str, int],
+        brought: Mapping[Hashable, Any],
     ) -> None:
         super().__init__(connection, caches)
+        self.brought = brought
         self._next_position = next_position
         self.changes: list[Change] = []
         self.after_commit: list[Callable[[], None]] = []
