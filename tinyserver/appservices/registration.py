@@ -18,6 +18,8 @@ from tinyserver.protocol.linear_patterns import LinearPattern, PatternError
 MAX_BYTES = 256 * 1024
 MAX_NAMESPACES = 100
 """Of each kind."""
+MAX_PROTOCOLS = 50
+MAX_PROTOCOL = 255
 _MAX_TEXT = 1024
 
 
@@ -50,6 +52,10 @@ class RegistrationFile(msgspec.Struct):
     sender_localpart: str
     namespaces: NamespacesTable | None
     rate_limited: bool | None = True
+    receive_ephemeral: bool | None = None
+    push_ephemeral: bool | None = msgspec.field(default=None, name="de.sorunome.msc2409.push_ephemeral")
+    device_news: bool | None = msgspec.field(default=None, name="org.matrix.msc3202")
+    protocols: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,15 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A checked registration. `url` is where the service listens, without a slash at its end (None: nowhere)."""
+    """A checked registration.
+
+    Attributes:
+        url: where the service listens, without a slash at its end (None: nowhere).
+        receives_ephemeral: whether it is told of typing, receipts and presence.
+        ephemeral_key: how that is called in its transactions.
+        receives_device_news: whether it is told of device lists and of the keys of its devices (MSC3202).
+        protocols: the networks that it bridges to.
+    """
 
     id: str
     url: str | None
@@ -73,6 +87,10 @@ class Registration:
     rooms: tuple[Namespace, ...]
     aliases: tuple[Namespace, ...]
     is_rate_limited: bool
+    receives_ephemeral: bool
+    ephemeral_key: str
+    receives_device_news: bool
+    protocols: tuple[str, ...]
 
 
 def parse_registration(text: str, server_name: str) -> Registration:
@@ -102,6 +120,10 @@ def parse_registration(text: str, server_name: str) -> Registration:
         rooms=_compiled("rooms", names.rooms),
         aliases=_compiled("aliases", names.aliases),
         is_rate_limited=found.rate_limited is not False,
+        receives_ephemeral=bool(found.receive_ephemeral or found.push_ephemeral),
+        ephemeral_key="ephemeral" if found.receive_ephemeral else "de.sorunome.msc2409.ephemeral",
+        receives_device_news=bool(found.device_news),
+        protocols=_checked_protocols(found.protocols or []),
     )
 
 
@@ -135,6 +157,12 @@ def _checked_url(url: str | None) -> str | None:
     if "?" in url or "#" in url:
         raise RegistrationError("'url' must not have a query or a fragment")
     return url.rstrip("/")
+
+
+def _checked_protocols(protocols: list[str]) -> tuple[str, ...]:
+    if len(protocols) > MAX_PROTOCOLS or any(not each or len(each) > MAX_PROTOCOL for each in protocols):
+        raise RegistrationError(f"'protocols' must be at most {MAX_PROTOCOLS} names of 1 to {MAX_PROTOCOL} characters")
+    return tuple(dict.fromkeys(protocols))
 
 
 def _compiled(kind: str, entries: list[NamespaceEntry] | None) -> tuple[Namespace, ...]:

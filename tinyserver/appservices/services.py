@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tinyserver.accounts.tokens import digest
@@ -17,10 +18,12 @@ from tinyserver.clock import Clock
 from tinyserver.config import ConfigError
 from tinyserver.protocol.errors import Exclusive
 from tinyserver.protocol.identifiers import domain_of
-from tinyserver.storage import accounts
+from tinyserver.storage import accounts, appservices
 from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import WriteTransaction
+
+log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 200_000
 _ENTRY_BYTES = 200
@@ -32,10 +35,16 @@ class Service:
     Attributes:
         registration: as it stands in its file.
         sender: its own user.
+        nid: its number in the database, 0 before `Services.load`.
+        is_configured: whether it stands in the configuration (else it was added while the server ran).
     """
 
-    def __init__(self, registration: Registration, server_name: str) -> None:
+    def __init__(
+        self, registration: Registration, server_name: str, nid: int = 0, *, is_configured: bool = True
+    ) -> None:
         self.registration = registration
+        self.nid = nid
+        self.is_configured = is_configured
         self.sender = f"@{registration.sender_localpart}:{server_name}"
         self._server_name = server_name
         self._users: BoundedCache[str, bool] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
@@ -55,6 +64,10 @@ class Service:
             self._users.put(user_id, known)
         return known
 
+    def owns_room(self, room_id: str) -> bool:
+        """Whether a room ID is in its namespaces."""
+        return _any_matches(self.registration.rooms, room_id)
+
     def owns_alias(self, alias: str) -> bool:
         """Whether an alias is in its namespaces."""
         return _any_matches(self.registration.aliases, alias)
@@ -72,7 +85,13 @@ class Services:
     """All of them.
 
     Args:
-        files: the registration files of the configuration. They are read at once.
+        files: the registration files of the configuration. They are read at once; what the database holds comes with
+            `load`.
+
+    Attributes:
+        all: the services that are registered now.
+        listening: those of them that are told of things.
+        on_change: called, on the event loop, after a service has come, changed or gone.
 
     Raises:
         ConfigError: a file cannot be read or used.
@@ -81,21 +100,110 @@ class Services:
     def __init__(self, db: Database, clock: Clock, server_name: str, files: Sequence[str]) -> None:
         self._db = db
         self._clock = clock
-        registrations = [_read(file, server_name) for file in files]
-        _check_distinct(registrations)
-        self.all = tuple(Service(registration, server_name) for registration in registrations)
-        self._by_token = {digest(service.registration.as_token): service for service in self.all}
+        self._server_name = server_name
+        self._configured = [_read(file, server_name) for file in files]
+        self.all: tuple[Service, ...] = ()
+        self.listening: tuple[Service, ...] = ()
+        self.on_change: list[Callable[[], None]] = []
+        self._by_token: dict[bytes, Service] = {}
+        _check_distinct(self._configured)
+        self._set(Service(registration, server_name) for registration in self._configured)
 
-    async def start(self) -> None:
-        """See that each service has its user."""
+    async def load(self) -> None:
+        """Take in what the database holds, and see that each service has its user.
+
+        Raises:
+            ConfigError: a file of the configuration and a service that was added since have a token in common.
+        """
+
+        def step(tx: WriteTransaction) -> list[Service]:
+            known = {row.service_id: row for row in appservices.all_services(tx)}
+            configured = {registration.id for registration in self._configured}
+            found = []
+            for registration in self._configured:
+                row = known.get(registration.id)
+                is_new = row is None or row.registration is not None
+                nid = appservices.put(tx, registration.id, None) if row is None or is_new else row.nid
+                found.append(Service(registration, self._server_name, nid))
+            for row in known.values():
+                if row.service_id in configured:
+                    continue
+                if row.registration is None:  # its file is not in the configuration any more
+                    appservices.remove(tx, row.nid)
+                    continue
+                try:
+                    registration = parse_registration(row.registration, self._server_name)
+                except RegistrationError as error:
+                    log.error("the application service %s cannot be used any more: %s", row.service_id, error)
+                    continue
+                found.append(Service(registration, self._server_name, row.nid, is_configured=False))
+            _check_distinct([service.registration for service in found])
+            self._make_users(tx, found)
+            return found
+
+        is_any_stored = self._db.glance(lambda tx: bool(appservices.all_services(tx)))
+        if self._configured or is_any_stored:
+            self._set(await self._db.write(step))
+
+    async def add(self, text: str) -> Service:
+        """Register a service while the server runs, or give one that was added so another registration.
+
+        Args:
+            text: the registration, YAML.
+
+        Raises:
+            RegistrationError: it cannot be used, or clashes with another service.
+        """
+        registration = parse_registration(text, self._server_name)
+        before = self.find(registration.id)
+        if before is not None and before.is_configured:
+            raise RegistrationError(f"{registration.id} is registered in a file of the configuration: change it there")
+        others = [service.registration for service in self.all if service is not before]
+        if any(other.as_token == registration.as_token for other in others):
+            raise RegistrationError("another application service has the same as_token")
+
+        def step(tx: WriteTransaction) -> Service:
+            nid = appservices.put(tx, registration.id, text)
+            service = Service(registration, self._server_name, nid, is_configured=False)
+            self._make_users(tx, [service])
+            tx.on_commit(lambda: self._set([*(each for each in self.all if each.id != service.id), service]))
+            return service
+
+        return await self._db.write(step)
+
+    async def remove(self, service_id: str) -> bool:
+        """Forget a service that was added while the server ran, and what it is owed; its users stay.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            RegistrationError: it stands in the configuration.
+        """
+        service = self.find(service_id)
+        if service is None:
+            return False
+        if service.is_configured:
+            raise RegistrationError(f"{service_id} is registered in a file of the configuration: take it out there")
 
         def step(tx: WriteTransaction) -> None:
-            for service in self.all:
-                if accounts.find(tx, service.sender) is None:
-                    accounts.add(tx, service.sender, None, self._clock.now_ms())
+            appservices.remove(tx, service.nid)
+            tx.on_commit(lambda: self._set([each for each in self.all if each.nid != service.nid]))
 
-        if self.all:
-            await self._db.write(step)
+        await self._db.write(step)
+        return True
+
+    def _set(self, services: Iterable[Service]) -> None:
+        self.all = tuple(services)
+        self.listening = tuple(service for service in self.all if service.registration.url is not None)
+        self._by_token = {digest(service.registration.as_token): service for service in self.all}
+        for tell in self.on_change:
+            tell()
+
+    def _make_users(self, tx: WriteTransaction, services: Iterable[Service]) -> None:
+        for service in services:
+            if accounts.find(tx, service.sender) is None:
+                accounts.add(tx, service.sender, None, self._clock.now_ms())
 
     def of_token(self, token_hash: bytes) -> Service | None:
         """The service whose `as_token` has this SHA-256, or None."""

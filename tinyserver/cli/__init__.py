@@ -14,6 +14,7 @@ from tinyserver.data_directory import DataDirectoryError
 # Command -> its module and its line of help. A module is imported when its command runs: what the others need stays
 # out of the server's memory.
 COMMANDS = {
+    "appservice": ("tinyserver.cli.appservice", "add, remove and list bridges and bots, also while the server runs"),
     "doctor": ("tinyserver.cli.doctor", "look whether everything is as it must be, and say what to do if not"),
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "key": ("tinyserver.cli.key", "show and replace the key that this server signs with"),

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import orjson
@@ -48,6 +49,13 @@ class QueueLimits:
     bytes: int = 100 * 1024 * 1024
 
 
+class MessageFollower(Protocol):
+    """Who has to do something about messages to devices, in their own step (implemented by application services)."""
+
+    def note_messages(self, tx: WriteTransaction, deliveries: Sequence[Delivery]) -> None:
+        """Messages are about to be queued."""
+
+
 def check_content(content: msgspec.Raw | bytes) -> bytes:
     """A message as it is stored. Raises BadJson for what is no proper JSON object, TooLarge."""
     raw = bytes(content)
@@ -69,11 +77,18 @@ class ToDevice:
     Args:
         remote: the way to devices of users of other servers.
         server_name: this server.
+        followers: who is told of messages to devices here.
     """
 
     def __init__(
-        self, db: Database, remote: RemoteToDevice, server_name: str, limits: QueueLimits | None = None
+        self,
+        db: Database,
+        remote: RemoteToDevice,
+        server_name: str,
+        limits: QueueLimits | None = None,
+        followers: Sequence[MessageFollower] = (),
     ) -> None:
+        self._followers = followers
         self._db = db
         self._remote = remote
         self._server_name = server_name
@@ -147,6 +162,8 @@ class ToDevice:
         if deliveries:
             if not of_other_server:
                 self._check_queues(tx, deliveries)
+            for follower in self._followers:
+                follower.note_messages(tx, deliveries)
             to_device.add(tx, names.intern(tx, sender_id), event_type, deliveries)
 
     def _not_overfull(self, tx: WriteTransaction, deliveries: list[Delivery]) -> list[Delivery]:

@@ -68,6 +68,8 @@ class Presence:
         self._remote = RemoteUsers()
         self.on_change: list[Callable[[int], None]] = []
         """Called with the number of a local user whose presence changed."""
+        self.on_remote_change: list[Callable[[int], None]] = []
+        """Called with the number of a user of another server whose presence changed."""
         self._newest = 0
         """The moment of the newest change."""
         self._to_wake: set[int] = set()
@@ -188,6 +190,8 @@ class Presence:
         before = Shown() if known is None else known.shown
         if (shown.presence, shown.status_msg) != (before.presence, before.status_msg):
             self._to_wake.add(user)
+            for tell in self.on_remote_change:
+                tell(user)
         self._next_sweep = min(self._next_sweep, now + LOOK_FOR_SILENT_EVERY)
         self._arm()
 
@@ -197,6 +201,16 @@ class Presence:
         if known is None:
             return None
         return {"last_active_ago": 0, **known.content(self._clock()), "user_id": known.user_id}
+
+    def event_of(self, user: int) -> dict[str, object] | None:
+        """The `m.presence` event of a user of any server; None: nothing is known."""
+        now = self._clock()
+        local, remote = self._users.get(user), self._remote.get(user)
+        if local is not None:
+            return {"type": "m.presence", "sender": local.user_id, "content": local.content(now)}
+        if remote is not None:
+            return {"type": "m.presence", "sender": remote.user_id, "content": remote.content(now)}
+        return None
 
     def local_users_there(self) -> list[int]:
         """The local users who are not offline."""

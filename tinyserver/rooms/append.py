@@ -5,7 +5,7 @@ Edges, state, membership rows, relations, redactions and unread marks are stored
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,14 @@ class Notifications(Protocol):
         """Store what the event's content means to single local users."""
 
 
+class EventFollower(Protocol):
+    """Who has to do something about new events, in their own step (implemented by application services)."""
+
+    def note_event(self, tx: WriteTransaction, stored: StoredEvent) -> None:
+        """There is a new event at the end of a room's timeline, or (without a place) a membership of a local user in a
+        room that this server is not in. All that follows from it has been stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What the checks said about an event that is about to be appended.
@@ -78,11 +86,13 @@ class Appender:
     Args:
         server_name: this server: its users are the local ones.
         notifications: where unread marks are made.
+        followers: who is told of what joins a timeline.
     """
 
-    def __init__(self, server_name: str, notifications: Notifications) -> None:
+    def __init__(self, server_name: str, notifications: Notifications, followers: Sequence[EventFollower] = ()) -> None:
         self._server_name = server_name
         self._notifications = notifications
+        self._followers = followers
 
     def append(self, tx: WriteTransaction, room: RoomRow, admission: Admission) -> StoredEvent:
         """Store an event at the end of a room's timeline, with all that follows from it.
@@ -115,6 +125,8 @@ class Appender:
         tx.changed(Topic.TIMELINE, room.nid, position)
         if self.is_local(event.sender):
             outgoing.owe(tx, stored)
+        for follower in self._followers:
+            follower.note_event(tx, stored)
         return stored
 
     def prepend(self, tx: WriteTransaction, room: RoomRow, admission: Admission, place: int) -> StoredEvent:

@@ -7,11 +7,12 @@ spec: client-server-api#stripped-state, server-server-api#inviting-to-a-room
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinyserver.protocol.client_events import prune_stripped_state
 from tinyserver.protocol.events import Event
-from tinyserver.rooms.append import MEMBERSHIPS
+from tinyserver.rooms.append import MEMBERSHIPS, EventFollower
 from tinyserver.storage import events, memberships, names, rooms
 from tinyserver.storage.events import NewEvent
 from tinyserver.storage.rooms import RoomRow
@@ -39,11 +40,12 @@ def with_stripped_state(event: Event, key: str, state: object) -> Event:
     return Event.from_trusted(pdu, event.version, event.event_id)
 
 
-def set_out_of_band(tx: WriteTransaction, event: Event) -> StoredEvent | None:
+def set_out_of_band(tx: WriteTransaction, event: Event, followers: Sequence[EventFollower] = ()) -> StoredEvent | None:
     """Make a checked member event the membership of a local user in a room that this server is not in.
 
     Args:
         event: its state key is the local user.
+        followers: who is told of it.
 
     Returns:
         The event as stored; None if it is so already.
@@ -78,6 +80,8 @@ def set_out_of_band(tx: WriteTransaction, event: Event) -> StoredEvent | None:
         position=position,
         is_local=True,
     )
+    for follower in followers:
+        follower.note_event(tx, stored)
     return stored
 
 

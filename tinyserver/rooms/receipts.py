@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -67,6 +68,13 @@ class _Move:
     event: StoredEvent
 
 
+class ReceiptFollower(Protocol):
+    """Who has to do something about receipts, in their own step (implemented by application services)."""
+
+    def note_receipt(self, tx: WriteTransaction, room: int, user_id: str, kind: ReceiptKind, position: int) -> None:
+        """A user's receipt in a room (nid) has moved, at a position."""
+
+
 _PATIENCE = 0.25
 """Seconds that a receipt may wait for the commit of a message: it costs the card no fsync of its own then, and the
 devices that are told of it are woken once."""
@@ -78,9 +86,11 @@ class Receipts:
     Args:
         db: where they are stored.
         clock: the time that receipts carry.
+        followers: who is told of receipts that move.
     """
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, followers: Sequence[ReceiptFollower] = ()) -> None:
+        self._followers = followers
         self._db = db
         self._clock = clock
         self._recent = RecentReceipts(db.position)
@@ -184,6 +194,8 @@ class Receipts:
         position = receipts.put(
             tx, room=room.nid, user=user, kind=kind, thread=move.thread, event=move.event.nid, ts=ts
         )
+        for follower in self._followers:
+            follower.note_receipt(tx, room.nid, user_id, kind, position)
         receipt = Receipt(room.nid, user, user_id, kind, move.thread or None, move.event.event_id, ts, position)
         tx.on_commit(lambda: self._recent.add(receipt))
 

@@ -93,12 +93,12 @@ class EventRenderer:
         self._room_part = b"" if room_id is None else b',"room_id":' + orjson.dumps(room_id)
 
     def timeline_event(
-        self, stored: StoredEvent, membership: str, sight: Sight | None, aggregations: Aggregations | None = None
+        self, stored: StoredEvent, membership: str | None, sight: Sight | None, aggregations: Aggregations | None = None
     ) -> bytes:
         """An event of the timeline.
 
         Args:
-            membership: the reader's at the event.
+            membership: the reader's at the event (None: the reader is no single user).
             sight: what the reader sees, where that is not everything.
             aggregations: what its children amount to, if that is to be bundled with it.
         """
@@ -107,12 +107,9 @@ class EventRenderer:
         if stored.replaces is None and stored.redacted_by is None and self._format.whole_events:
             text = event_text(stored) if event is stored.event else client_event_bytes(event, room_id=False)
             age = self._now_ms - stored.event.origin_server_ts
-            text = b'%b%b,"unsigned":{"age":%d,"membership":"%b"' % (
-                text[:-1],
-                self._room_part,
-                age,
-                membership.encode(),
-            )
+            text = b'%b%b,"unsigned":{"age":%d' % (text[:-1], self._room_part, age)
+            if membership is not None:
+                text += b',"membership":"%b"' % membership.encode()
             if self._is_own(stored):
                 delay_id = delay_of(stored.txn_id or "")
                 if delay_id is None:
@@ -123,6 +120,10 @@ class EventRenderer:
                 text += b',"m.relations":' + relations
             return text + b"}}"
         return self._finish(stored, event, self._unsigned(stored, membership, sight, relations))
+
+    def event_with(self, stored: StoredEvent, more: dict[str, Any]) -> bytes:
+        """An event of the timeline for somebody who sees everything, with more in its `unsigned`."""
+        return self._finish(stored, stored.event, {**self._unsigned(stored, None, None, None), **more})
 
     def bundled_event(self, stored: StoredEvent, aggregations: Aggregations) -> bytes:
         """An event of the timeline with what is bundled with it, for a reader with the sight of the aggregations."""
@@ -174,7 +175,7 @@ class EventRenderer:
         return stored.txn_id is not None and stored.device is not None and stored.device == self._device
 
     def _unsigned(
-        self, stored: StoredEvent, membership: str, sight: Sight | None, relations: bytes | None
+        self, stored: StoredEvent, membership: str | None, sight: Sight | None, relations: bytes | None
     ) -> dict[str, Any]:
         txn_id = stored.txn_id if self._is_own(stored) else None
         delay_id = None if txn_id is None else delay_of(txn_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from tinyserver.api.admin.appservices import LocalAppservicesApi
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
 from tinyserver.api.client.delayed_events import UNSTABLE_FEATURES as DELAYED_EVENTS
@@ -56,8 +57,8 @@ class Server:
         self.router.add(WellKnownApi(config, transports))
 
         self.transport = Transport(core)
-        self.appservices = AppserviceParts(config, core.db, core.clock)
-        self.rooms = RoomParts(core, self.transport, self.appservices.services)
+        self.appservices = AppserviceParts(core, self.transport)
+        self.rooms = RoomParts(core, self.transport, self.appservices)
         self.accounts = AccountParts(core, self.transport, self.rooms, self.appservices)
         identity_resets = IdentityResets(time.monotonic)
         add_oauth(
@@ -80,8 +81,10 @@ class Server:
         if core.federates:
             add_serving(core, self.transport, self.rooms, self.accounts.profiles)
         transactions = self.rooms.participation.transactions
-        self.encryption = EncryptionParts(core, self.transport, transactions, self.accounts, identity_resets)
-        self.sync = SyncParts(core, self.encryption.device_news)
+        self.encryption = EncryptionParts(
+            core, self.transport, transactions, self.accounts, identity_resets, self.appservices
+        )
+        self.sync = SyncParts(core, self.encryption.device_news, self.appservices)
         self.push = PushParts(
             config,
             core.db,
@@ -120,12 +123,13 @@ class Server:
         """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
         router = Router()
         self.administration.serve_locally(router)
+        router.add(LocalAppservicesApi(self.appservices.services, self.appservices.overview))
         return build_app(router, self.accounts.authenticator, self.core.limiter)
 
     async def start(self) -> None:
         """Set everything to work; afterwards requests can be answered."""
         await self.core.start()
-        await self.appservices.start()
+        await self.appservices.start(self.sync.typing, self.sync.presence)
         await self.media.start()
         self.rooms.start()
         self.delivery.start()
@@ -143,6 +147,7 @@ class Server:
         """Store what is to be stored and close everything; no request is running any more."""
         await self.administration.stop()
         await self.push.stop()
+        await self.appservices.stop()
         await self.delivery.stop()
         await self.rooms.stop()
         await self.encryption.stop()

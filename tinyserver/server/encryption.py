@@ -21,6 +21,7 @@ from tinyserver.federation.device_updates import DeviceUpdates
 from tinyserver.federation.remote_devices import RemoteDeviceLists
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.server.accounts import AccountParts
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
 from tinyserver.server.transport import Transport
 
@@ -35,6 +36,7 @@ class EncryptionParts:
         transactions: InboundTransactions,
         accounts: AccountParts,
         identity_resets: IdentityResets,
+        appservices: AppserviceParts,
     ) -> None:
         db, name, router = core.db, core.server_name, core.router
         self._remote_devices: RemoteDeviceLists | None = None
@@ -45,7 +47,7 @@ class EncryptionParts:
             messages = OutgoingDeviceMessages()
         device_keys = DeviceKeys(db, others, name)
         self.device_news = DeviceNewsReader(db, core.bell)
-        to_device = ToDevice(db, messages, name)
+        to_device = ToDevice(db, messages, name, followers=appservices.followers)
         if self._remote_devices is not None:
             updates = DeviceUpdates(db, self._remote_devices)
             transactions.handle("m.device_list_update", updates.take_list_update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.transactions import TransactionsApi
@@ -20,7 +21,7 @@ from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.transactions import InboundTransactions
-from tinyserver.rooms.append import Appender
+from tinyserver.rooms.append import Appender, EventFollower
 from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
@@ -62,8 +63,15 @@ class Participation:
     """What comes from other servers, and joining through them; built after the path of an event, which it uses."""
 
     def __init__(
-        self, core: Core, transport: Transport, fetching: Fetching, appender: Appender, pipeline: EventPipeline
+        self,
+        core: Core,
+        transport: Transport,
+        fetching: Fetching,
+        appender: Appender,
+        pipeline: EventPipeline,
+        followers: Sequence[EventFollower],
     ) -> None:
+        self._followers = followers
         self._core = core
         self._transport = transport
         self._pipeline = pipeline
@@ -80,7 +88,8 @@ class Participation:
             core.server_name,
             time.monotonic,
         )
-        self.transactions = InboundTransactions(core.db, self.inbox, Withdrawals(core.db, transport.key_ring))
+        withdrawals = Withdrawals(core.db, transport.key_ring, followers)
+        self.transactions = InboundTransactions(core.db, self.inbox, withdrawals)
         if core.federates:
             core.router.add(TransactionsApi(self.transactions))
 
@@ -105,8 +114,9 @@ class Participation:
             core.partial_rooms,
             self.member_lists,
         )
-        elsewhere = FederatedRooms(core.db, client, requests, joining, self._queries, name)
-        core.router.add(InvitesApi(InboundInvites(core.db, key_ring, name, core.signing_key), core.limiter))
+        elsewhere = FederatedRooms(core.db, client, requests, joining, self._queries, name, self._followers)
+        inbound = InboundInvites(core.db, key_ring, name, core.signing_key, self._followers)
+        core.router.add(InvitesApi(inbound, core.limiter))
         invites = OutboundInvites(core.db, client, key_ring)
         return RoomMembership(core.db, self._pipeline, name, core.partial_rooms, elsewhere, invites)
 

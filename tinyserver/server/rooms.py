@@ -46,6 +46,7 @@ from tinyserver.rooms.thread_subscriptions import ThreadSubscriptions
 from tinyserver.rooms.upgrades import RoomUpgrades
 from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import MessageSearch
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
 from tinyserver.server.participation import Fetching, Participation
 from tinyserver.server.transport import Transport
@@ -54,10 +55,11 @@ from tinyserver.server.transport import Transport
 class RoomParts:
     """All parts of rooms, those of other servers included."""
 
-    def __init__(self, core: Core, transport: Transport, services: Services) -> None:
+    def __init__(self, core: Core, transport: Transport, appservices: AppserviceParts) -> None:
         config, db, name = core.config, core.db, core.server_name
+        services = appservices.services
         alone = Alone(name, core.signing_key)
-        self.appender = Appender(name, NotificationMarks(core.push_rules))
+        self.appender = Appender(name, NotificationMarks(core.push_rules), appservices.followers)
         self.fetching = Fetching(core, transport, self.appender)
         policy_servers: PolicyServers = NoPolicyServers()
         if core.federates:
@@ -71,7 +73,9 @@ class RoomParts:
             self.fetching.missing_events if core.federates else alone,
             PolicyCheck(name, policy_servers),
         )
-        self.participation = Participation(core, transport, self.fetching, self.appender, self.pipeline)
+        self.participation = Participation(
+            core, transport, self.fetching, self.appender, self.pipeline, appservices.followers
+        )
         self.membership = self.participation.membership()
         creation = RoomCreation(db, self.pipeline, self.membership, services, name, config.rooms.default_version)
         sending = Sending(db, self.pipeline, self.membership, name)

@@ -14,6 +14,7 @@ from tinyserver.presence.presence import Presence
 from tinyserver.push.unread import UnreadCounter
 from tinyserver.rooms.receipts import Receipts
 from tinyserver.rooms.typing import Typing
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
 from tinyserver.sync.engine import SyncEngine
 from tinyserver.sync.filter_sets import FilterSets
@@ -27,11 +28,11 @@ from tinyserver.sync.waiting import Followers
 class SyncParts:
     """All parts of the three ways of syncing, and of what is told by them alone."""
 
-    def __init__(self, core: Core, device_news: DeviceNewsReader) -> None:
+    def __init__(self, core: Core, device_news: DeviceNewsReader, appservices: AppserviceParts) -> None:
         db, bell, clock, router = core.db, core.bell, core.clock, core.router
         self.presence = Presence(db, bell, enabled=core.config.presence.enabled)
         self.typing = Typing(db, bell)
-        self.receipts = Receipts(db, clock)
+        self.receipts = Receipts(db, clock, appservices.followers)
         self.unread = UnreadCounter(core.push_rules, core.ignored_users, core.config.cache.budget // 16)
         sources = Sources(self.unread, self.receipts, self.typing, self.presence, core.push_rules, device_news)
         followers = Followers(bell)

@@ -63,6 +63,15 @@ def of_user(tx: ReadTransaction, user: int) -> list[DeviceRow]:
     ]
 
 
+def in_room(tx: ReadTransaction, room: int) -> list[tuple[int, int, str]]:
+    """(user, number, device ID) of each device of the local users who are in a room."""
+    return tx.rows(
+        "SELECT d.user, d.nid, d.device_id FROM memberships m INDEXED BY memberships_local_in_room "
+        "CROSS JOIN devices d ON d.user = m.user WHERE m.room = ? AND m.is_local = 1 AND m.membership = 4",
+        (room,),
+    )
+
+
 def add(tx: WriteTransaction, user: int, device_id: str, display_name: str | None, seen: Seen | None) -> int:
     """Add a device that was used just now (None: never); its ID is free. Returns its number."""
     nid = tx.execute(

@@ -107,6 +107,11 @@ def room_id(tx: ReadTransaction, nid: int) -> str:
     return str(tx.value("SELECT room_id FROM rooms WHERE nid = ?", (nid,)))
 
 
+def current_state(tx: ReadTransaction, nid: int) -> int:
+    """The root of the current state of a room by its number, which exists."""
+    return int(tx.value("SELECT state FROM rooms WHERE nid = ?", (nid,)))
+
+
 def ids(tx: ReadTransaction, nids: Collection[int]) -> dict[int, str]:
     """The IDs of rooms by their numbers."""
     return dict(

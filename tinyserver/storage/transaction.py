@@ -41,6 +41,8 @@ class Topic(IntEnum):
     """A server is owed messages to devices of its users (nid: the server)."""
     READ = 10
     """A user has read something (nid: the user)."""
+    APPSERVICE = 11
+    """An application service is owed something (nid: the service)."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ spec: server-server-api#inviting-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyserver.federation.client import FederationClient
@@ -29,6 +29,7 @@ from tinyserver.protocol.identifiers import InvalidIdentifier, domain_of, is_val
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from tinyserver.protocol.signing import SigningKey
+from tinyserver.rooms.append import EventFollower
 from tinyserver.rooms.member_checks import check_not_blocked, check_wants_invites
 from tinyserver.rooms.out_of_band import is_resident, set_out_of_band, with_stripped_state
 from tinyserver.rooms.stripped import stripped_events
@@ -47,9 +48,18 @@ class InboundInvites:
         db: where they are stored.
         signatures: checks events.
         server_name, key: this server, which signs the invites that it takes.
+        followers: who is told of them.
     """
 
-    def __init__(self, db: Database, signatures: ManySignatures, server_name: str, key: SigningKey) -> None:
+    def __init__(
+        self,
+        db: Database,
+        signatures: ManySignatures,
+        server_name: str,
+        key: SigningKey,
+        followers: Sequence[EventFollower] = (),
+    ) -> None:
+        self._followers = followers
         self._db = db
         self._signatures = signatures
         self._server_name = server_name
@@ -89,7 +99,7 @@ class InboundInvites:
             check_not_blocked(tx, room_id)
             self._check_user(tx, event.state_key)
             if not is_resident(tx, rooms.find(tx, room_id)):  # else it comes the way of all events
-                set_out_of_band(tx, kept)
+                set_out_of_band(tx, kept, self._followers)
 
         await self._db.write(step)
         return signed

@@ -19,6 +19,7 @@ from tinyserver.protocol.errors import MatrixError, NotFound
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import InvalidIdentifier, domain_of, is_valid_server_name
 from tinyserver.protocol.request_auth import path_of
+from tinyserver.rooms.append import EventFollower
 from tinyserver.rooms.member_events import profile_of
 from tinyserver.rooms.out_of_band import member_event_of, set_out_of_band, with_stripped_state
 from tinyserver.storage import memberships, names, rooms
@@ -41,6 +42,7 @@ class FederatedRooms:
         joining: joins through one server.
         queries: aliases of other servers.
         server_name: this server.
+        followers: who is told of memberships in rooms elsewhere.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class FederatedRooms:
         joining: RemoteJoin,
         queries: RemoteQueries,
         server_name: str,
+        followers: Sequence[EventFollower] = (),
     ) -> None:
+        self._followers = followers
         self._db = db
         self._client = client
         self._member_requests = member_requests
@@ -77,7 +81,7 @@ class FederatedRooms:
         async def ask(server: str) -> None:
             event, answer = await self._exchange(server, "knock", "v1", user_id, room_id, said)
             kept = with_stripped_state(event, "knock_room_state", answer.get("knock_room_state"))
-            await self._db.write(lambda tx: set_out_of_band(tx, kept))
+            await self._db.write(lambda tx: set_out_of_band(tx, kept, self._followers))
 
         await ask_in_turn(self._servers(user_id, room_id, via), ask)
 
@@ -93,7 +97,7 @@ class FederatedRooms:
                 leave, _ = await self._exchange(server, "leave", "v2", user_id, room_id, content)
                 break
         told = leave if leave is not None else self._untold_leave(member, user_id, content)
-        await self._db.write(lambda tx: set_out_of_band(tx, told))
+        await self._db.write(lambda tx: set_out_of_band(tx, told, self._followers))
 
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
         """(room ID, servers in the room) of another server's alias."""

@@ -5,13 +5,14 @@ spec: server-server-api#inviting-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyserver.protocol.errors import Forbidden
 from tinyserver.protocol.event_hashes import check_content_hash
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
+from tinyserver.rooms.append import EventFollower
 from tinyserver.rooms.out_of_band import is_resident, member_event_of, set_out_of_band
 from tinyserver.rooms.pipeline import Signatures
 from tinyserver.storage import rooms
@@ -29,9 +30,11 @@ class Withdrawals:
     Args:
         db: where memberships are stored.
         signatures: checks events.
+        followers: who is told of them.
     """
 
-    def __init__(self, db: Database, signatures: Signatures) -> None:
+    def __init__(self, db: Database, signatures: Signatures, followers: Sequence[EventFollower] = ()) -> None:
+        self._followers = followers
         self._db = db
         self._signatures = signatures
 
@@ -53,7 +56,7 @@ class Withdrawals:
         def step(tx: WriteTransaction) -> None:
             now = rooms.find(tx, event.room_id)
             if now is not None and not is_resident(tx, now) and _ends_something(tx, now, event):
-                set_out_of_band(tx, event)
+                set_out_of_band(tx, event, self._followers)
 
         await self._db.write(step)
 
