@@ -7,9 +7,12 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tinyserver.api.admin.appservices import SERVICES
+from tinyserver.cli.running_server import ask_running_server
+from tinyserver.data_directory import DataDirectory
 
 from ..federation.network import Reply, Seen, WebServer, json_reply
 from .client import Client
@@ -65,12 +68,11 @@ class Bridge(WebServer):
             **self.more,
         }
 
-    async def register(self, server: TinyServer, directory: Path) -> Client:
+    async def register(self, server: TinyServer) -> Client:
         """Have the server know it; a client that acts for its users."""
-        file = directory / f"{self.name}.yaml"
-        file.write_text(json.dumps(self.registration()))  # JSON is YAML
-        done = await asyncio.to_thread(server.command, "appservice", "add", str(file), *_config(server))
-        assert done.returncode == 0, done.stderr
+        text = json.dumps(self.registration())  # JSON is YAML
+        data, body = DataDirectory(server.data_dir), {"registration": text}
+        await asyncio.to_thread(ask_running_server, data, "POST", SERVICES, body)
         return Client(server.base_url, self.as_token, user_id=self.sender)
 
     async def ghost(self, client: Client, name: str) -> dict[str, str]:
@@ -121,7 +123,3 @@ class Bridge(WebServer):
             return json_reply({}, self.status)
         finally:
             self._news.set()
-
-
-def _config(server: TinyServer) -> tuple[str, str]:
-    return "--config", str(server.config_file)

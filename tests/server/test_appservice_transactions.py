@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from .bridge import Bridge
+from .client import Client
 from .conftest import NewUser
 from .crypto_device import CryptoDevice
 from .harness import TinyServer
@@ -18,10 +21,10 @@ UNUSED = "org.matrix.msc3202.device_unused_fallback_key_types"
 TO_DEVICE = "de.sorunome.msc2409.to_device"
 
 
-async def test_who_is_told_of_what(server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
+async def test_who_is_told_of_what(server: TinyServer, new_user: NewUser) -> None:
     alice = await new_user("alice")
     async with Bridge("one") as one, Bridge("two") as two:
-        client, other = await one.register(server, tmp_path), await two.register(server, tmp_path)
+        client, other = await one.register(server), await two.register(server)
         async with client, other:
             quiet = await alice.create_room()
             await alice.send(quiet, "nobody's")
@@ -51,14 +54,14 @@ async def test_who_is_told_of_what(server: TinyServer, new_user: NewUser, tmp_pa
             assert len({txn_id for txn_id, _ in one.transactions}) == len(one.transactions)
 
 
-async def test_rooms_and_aliases(server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
+async def test_rooms_and_aliases(server: TinyServer, new_user: NewUser) -> None:
     alice = await new_user("alice")
     watched = await alice.create_room()
     namespaces = {
         "rooms": [{"exclusive": False, "regex": watched.replace("!", r"\!")}],
         "aliases": [{"exclusive": False, "regex": "#log_.*"}],
     }
-    async with Bridge("log", namespaces=namespaces) as log, await log.register(server, tmp_path):
+    async with Bridge("log", namespaces=namespaces) as log, await log.register(server):
         await alice.send(watched, "by its ID")
         named = await alice.create_room(room_alias_name="log_here")
         await alice.send(named, "by its alias")
@@ -73,10 +76,10 @@ async def test_rooms_and_aliases(server: TinyServer, new_user: NewUser, tmp_path
         assert "unheard" not in log.texts()
 
 
-async def test_a_service_that_was_away(server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
+async def test_a_service_that_was_away(server: TinyServer, new_user: NewUser) -> None:
     """It gets everything in order, each try of a transaction saying the same, in bounded pieces."""
     alice = await new_user("alice")
-    async with Bridge("away") as bridge, await bridge.register(server, tmp_path) as client:
+    async with Bridge("away") as bridge, await bridge.register(server) as client:
         room = await alice.create_room()
         await alice.request("POST", f"{alice.room(room)}/invite", {"user_id": bridge.sender})
         await client.join(room)
@@ -98,9 +101,9 @@ async def test_a_service_that_was_away(server: TinyServer, new_user: NewUser, tm
         assert max(len(body["events"]) for _, body in bridge.transactions) == 100
 
 
-async def test_an_old_service(server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
+async def test_an_old_service(server: TinyServer, new_user: NewUser) -> None:
     alice = await new_user("alice")
-    async with Bridge("old") as bridge, await bridge.register(server, tmp_path):
+    async with Bridge("old") as bridge, await bridge.register(server):
         bridge.is_old = True
         room = await alice.create_room()
         await alice.request("POST", f"{alice.room(room)}/invite", {"user_id": bridge.sender})
@@ -111,13 +114,13 @@ async def test_an_old_service(server: TinyServer, new_user: NewUser, tmp_path: P
     ("switch", "key"),
     [("receive_ephemeral", "ephemeral"), ("de.sorunome.msc2409.push_ephemeral", "de.sorunome.msc2409.ephemeral")],
 )
-async def test_what_passes_by(server: TinyServer, new_user: NewUser, tmp_path: Path, switch: str, key: str) -> None:
+async def test_what_passes_by(server: TinyServer, new_user: NewUser, switch: str, key: str) -> None:
     alice, name = await new_user("alice"), f"eph{len(switch)}"
     async with (
         Bridge(name, **{switch: True}) as bridge,
         Bridge(f"{name}deaf") as deaf,
-        await bridge.register(server, tmp_path) as client,
-        await deaf.register(server, tmp_path) as deaf_client,
+        await bridge.register(server) as client,
+        await deaf.register(server) as deaf_client,
     ):
         ghost = await bridge.ghost(client, "g")
         room = (await client.request("POST", "/createRoom", {"invite": [alice.user_id, deaf.sender]}))["room_id"]
@@ -161,12 +164,12 @@ async def test_what_passes_by(server: TinyServer, new_user: NewUser, tmp_path: P
         assert deaf.part("de.sorunome.msc2409.ephemeral") == []
 
 
-async def test_encryption(server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
+async def test_encryption(server: TinyServer, new_user: NewUser) -> None:
     """MSC3202 and MSC4203: messages to the service's devices, their keys, and the devices of others."""
     alice, bob = await new_user("alice"), await new_user("bob")
     async with (
         Bridge("crypt", **{"org.matrix.msc3202": True}) as bridge,
-        await bridge.register(server, tmp_path) as client,
+        await bridge.register(server) as client,
     ):
         ghost = await bridge.ghost(client, "g")
         as_device = {**ghost, "device_id": "GHOST"}
@@ -238,35 +241,40 @@ async def test_encryption(server: TinyServer, new_user: NewUser, tmp_path: Path)
 
 
 async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
-    alice, options = await new_user("alice"), ("--config", str(fresh_server.config_file))
-    async with Bridge("come") as bridge, await bridge.register(fresh_server, tmp_path) as client:
+    alice, file = await new_user("alice"), tmp_path / "registration.yaml"
+
+    async def command(*arguments: str) -> CompletedProcess[str]:
+        options = ("--config", str(fresh_server.config_file))
+        return await asyncio.to_thread(fresh_server.command, "appservice", *arguments, *options)
+
+    async with Bridge("come") as bridge, Client(fresh_server.base_url, bridge.as_token) as client:
+        file.write_text(json.dumps(bridge.registration()))
+        assert "its user is @comebot:tiny.test" in (await command("add", str(file))).stdout
         room = (await client.request("POST", "/createRoom", {"invite": [alice.user_id]}))["room_id"]
         await alice.join(room)
         fresh_server.restart()
         await alice.send(room, "after a restart")
         await bridge.until(lambda: "after a restart" in bridge.texts())
-        listed = fresh_server.command("appservice", "list", *options)
+        listed = await command("list")
         assert f"come  {bridge.sender}, http://127.0.0.1:{bridge.port}" in listed.stdout
         assert bridge.as_token not in listed.stdout
-        gone = await asyncio.to_thread(fresh_server.command, "appservice", "remove", "come", *options)
-        assert gone.returncode == 0
+        assert (await command("remove", "come")).returncode == 0
         await client.request("GET", "/account/whoami", expect=401, errcode="M_UNKNOWN_TOKEN")
         await alice.send(room, "not told")
-        again = fresh_server.command("appservice", "remove", "come", *options)
+        again = await command("remove", "come")
         assert again.returncode == 1
         assert "no such application service" in again.stderr
         # Also without a server, and again with another token.
         fresh_server.stop()
-        bridge.as_token = "another-token"
-        async with await bridge.register(fresh_server, tmp_path) as client:
-            assert "come  @comebot" in fresh_server.command("appservice", "list", *options).stdout
-            fresh_server.start()
-            assert (await client.request("GET", "/account/whoami"))["user_id"] == bridge.sender
-            await alice.send(room, "told")
-            await bridge.until(lambda: "told" in bridge.texts())
-            assert "not told" not in bridge.texts()
-        bad = tmp_path / "bad.yaml"
-        bad.write_text("id: x")
-        refused = fresh_server.command("appservice", "add", str(bad), *options)
+        client.access_token = bridge.as_token = "another-token"
+        file.write_text(json.dumps(bridge.registration()))
+        assert (await command("add", str(file))).returncode == 0
+        fresh_server.start()
+        assert (await client.request("GET", "/account/whoami"))["user_id"] == bridge.sender
+        await alice.send(room, "told")
+        await bridge.until(lambda: "told" in bridge.texts())
+        assert "not told" not in bridge.texts()
+        file.write_text("id: x")
+        refused = await command("add", str(file))
         assert refused.returncode == 1
         assert "url" in refused.stderr

@@ -264,6 +264,7 @@ async def test_forgotten_until_wanted_again(world: World) -> None:
 
 # Read at start or by administrators, or of tables that hold a row or a handful.
 MAY_SCAN = (
+    "registration FROM appservices",  # they are few, and all of them are wanted
     "FROM (SELECT ts, sender FROM events ORDER BY nid DESC LIMIT 2000)",
     "max(seen_ts) FROM devices",
     "FROM open_rooms o CROSS JOIN memberships",  # one look-up for each public room that this server is in
