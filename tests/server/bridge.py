@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tinyserver.api.admin.appservices import SERVICES
+from tinyserver.api.admin.commands import LOCAL_COMMANDS
 from tinyserver.cli.running_server import ask_running_server
 from tinyserver.data_directory import DataDirectory
 
@@ -71,8 +71,8 @@ class Bridge(WebServer):
     async def register(self, server: TinyServer) -> Client:
         """Have the server know it; a client that acts for its users."""
         text = json.dumps(self.registration())  # JSON is YAML
-        data, body = DataDirectory(server.data_dir), {"registration": text}
-        await asyncio.to_thread(ask_running_server, data, "POST", SERVICES, body)
+        data, body = DataDirectory(server.data_dir), {"command": "appservice add", "arguments": {"file": text}}
+        await asyncio.to_thread(ask_running_server, data, "POST", LOCAL_COMMANDS, body)
         return Client(server.base_url, self.as_token, user_id=self.sender)
 
     async def ghost(self, client: Client, name: str) -> dict[str, str]:

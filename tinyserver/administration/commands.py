@@ -24,6 +24,8 @@ from tinyserver.protocol.errors import InvalidParam, NotFound
 
 MAX_TEXT = 20_000
 """How many characters an argument can have."""
+MAX_FILE = 256 * 1024
+"""The same of one that is a file."""
 MAX_PAGE = 500
 """How many rows one answer has at most."""
 
@@ -38,6 +40,8 @@ class Kind(Enum):
     FLAG = "flag"
     PASSWORD = "password"
     """Never written on a command line or into a room: it is asked for, or made up."""
+    FILE = "file"
+    """The text of a file, which the command line reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ def _checked(argument: Argument, value: Any) -> Any:
     if argument.kind is Kind.NUMBER:
         good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53
         return value if good else _wrong(argument, "a number that is not negative")
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else _wrong(argument, "a text")
+    longest = MAX_FILE if argument.kind is Kind.FILE else MAX_TEXT
+    return value if isinstance(value, str) and 0 < len(value) <= longest else _wrong(argument, "a text")
 
 
 def _wrong(argument: Argument, wanted: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Command, declared
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
@@ -18,6 +19,7 @@ GROUPS: dict[str, type] = {
     "media": MediaCommands,
     "report": ReportCommands,
     "federation": FederationCommands,
+    "appservice": AppserviceCommands,
     "server": ServerCommands,
 }
 """The class of the commands that begin with a word."""

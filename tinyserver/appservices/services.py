@@ -106,11 +106,12 @@ class Services:
         self.listening: tuple[Service, ...] = ()
         self.on_change: list[Callable[[], None]] = []
         self._by_token: dict[bytes, Service] = {}
+        self._is_loaded = False
         _check_distinct(self._configured)
         self._set(Service(registration, server_name) for registration in self._configured)
 
     async def load(self) -> None:
-        """Take in what the database holds, and see that each service has its user.
+        """Take in what the database holds, and see that each service has its user. Once is enough.
 
         Raises:
             ConfigError: a file of the configuration and a service that was added since have a token in common.
@@ -141,9 +142,12 @@ class Services:
             self._make_users(tx, found)
             return found
 
+        if self._is_loaded:
+            return
         is_any_stored = self._db.glance(lambda tx: bool(appservices.all_services(tx)))
         if self._configured or is_any_stored:
             self._set(await self._db.write(step))
+        self._is_loaded = True
 
     async def add(self, text: str) -> Service:
         """Register a service while the server runs, or give one that was added so another registration.

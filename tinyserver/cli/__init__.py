@@ -14,7 +14,6 @@ from tinyserver.data_directory import DataDirectoryError
 # Command -> its module and its line of help. A module is imported when its command runs: what the others need stays
 # out of the server's memory.
 COMMANDS = {
-    "appservice": ("tinyserver.cli.appservice", "add, remove and list bridges and bots, also while the server runs"),
     "doctor": ("tinyserver.cli.doctor", "look whether everything is as it must be, and say what to do if not"),
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "key": ("tinyserver.cli.key", "show and replace the key that this server signs with"),
@@ -22,6 +21,7 @@ COMMANDS = {
 }
 # The commands of administrators: tinyserver.administration.table has what is in each group.
 GROUPS = {
+    "appservice": "bridges and bots: registering, showing and removing them",
     "federation": "what other servers are owed and which of them fail",
     "media": "files: who has how many, taking them out of circulation, deleting them",
     "report": "what users have reported",

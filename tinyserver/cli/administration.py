@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tinyserver.administration import parsing
-from tinyserver.administration.commands import OWNER, Command, Kind, Reply
+from tinyserver.administration.commands import MAX_FILE, OWNER, Command, Kind, Reply
 from tinyserver.administration.rendering import plain
 from tinyserver.administration.table import commands_of
 from tinyserver.api.admin.commands import LOCAL_COMMANDS
@@ -46,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if command.is_dangerous and not options.yes:
         _confirm(command)
     password = _password(command)
+    for argument in command.arguments:
+        if argument.kind is Kind.FILE and argument.name in arguments:
+            arguments[argument.name] = _text_of(arguments[argument.name])
     if password is not None:
         arguments[password] = _read_password(from_stdin=options.password_stdin)
     try:
@@ -81,6 +84,14 @@ async def _do_here(config: Config, name: str, arguments: dict[str, Any]) -> Repl
 def _password(command: Command) -> str | None:
     """The name of the argument of a command that is a password."""
     return next((argument.name for argument in command.arguments if argument.kind is Kind.PASSWORD), None)
+
+
+def _text_of(file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_FILE + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {error}") from error
 
 
 def _confirm(command: Command) -> None:

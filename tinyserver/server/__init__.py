@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-from tinyserver.api.admin.appservices import LocalAppservicesApi
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import AsgiApp
 from tinyserver.api.client.delayed_events import UNSTABLE_FEATURES as DELAYED_EVENTS
@@ -103,7 +102,7 @@ class Server:
         self.media.serve(self.router)
         self.delivery = Delivery(core, self.transport, transactions, self.sync)
         self.administration = AdministrationParts(
-            core, self.transport, self.rooms, self.accounts, self.media, self.delivery.overview
+            core, self.transport, self.rooms, self.accounts, self.media, self.delivery.overview, self.appservices
         )
         self.administration.serve(self.router)
 
@@ -123,7 +122,6 @@ class Server:
         """The ASGI application for the socket in the data directory, by which the command line talks to this server."""
         router = Router()
         self.administration.serve_locally(router)
-        router.add(LocalAppservicesApi(self.appservices.services, self.appservices.overview))
         return build_app(router, self.accounts.authenticator, self.core.limiter)
 
     async def start(self) -> None:

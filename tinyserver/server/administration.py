@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Commands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
@@ -16,6 +17,7 @@ from tinyserver.api.routing import Router
 from tinyserver.federation.overview import FederationOverview
 from tinyserver.rooms.closing import RoomClosing
 from tinyserver.server.accounts import AccountParts
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
 from tinyserver.server.media import MediaParts
 from tinyserver.server.rooms import RoomParts
@@ -33,6 +35,7 @@ class AdministrationParts:
         accounts: AccountParts,
         media: MediaParts,
         overview: FederationOverview,
+        appservices: AppserviceParts,
     ) -> None:
         db, clock, name, public_url = core.db, core.clock, core.server_name, core.config.public_url
         self._closing = RoomClosing(db, rooms.membership, clock)
@@ -48,6 +51,7 @@ class AdministrationParts:
                 MediaCommands(media.repository, clock, name),
                 ReportCommands(db, rooms.reports),
                 FederationCommands(overview, transport.destinations),
+                AppserviceCommands(appservices.services, appservices.overview),
                 ServerCommands(db, core.data),
             ]
         )
