@@ -63,7 +63,7 @@ class AppserviceCommands:
 
 
 def _check_owner(caller: Caller) -> None:
-    """A service may act for people, and is asked wherever it says that it listens: only who owns the machine decides."""
+    """A service may act for people, and is asked wherever it says that it listens: the owner of the machine decides."""
     if caller.requester is not None:
         raise Forbidden("Application services are registered on the command line of the server.")
 
