@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import httpx
 
+from tests.answer_schemas import check_answer
+
 SHARED_SECRET = "the-secret-that-only-tests-know"
 
 Json = Any
@@ -24,6 +26,7 @@ Json = Any
 class Client:
     """One user's (or nobody's) view of a homeserver.
 
+    Every answer is held against the schema that the specification has for it, unless `checked` is False.
     Paths that start with `/_` or `/.` are taken as they stand, all others are below `/_matrix/client/v3`. Every call
     checks the status (AssertionError with the whole answer if it differs) and returns the decoded JSON body.
     """
@@ -38,7 +41,9 @@ class Client:
         user_id: str = "",
         device_id: str = "",
         password: str = "",
+        checked: bool = True,
     ) -> None:
+        self.checked = checked
         self.base_url = base_url
         self.access_token = access_token
         self.user_id = user_id
@@ -81,7 +86,10 @@ class Client:
             content = jsonlib.dumps(json).encode()
             all_headers.setdefault("Content-Type", "application/json")
         given = {key: value for key, value in (params or {}).items() if value is not None}
-        return await self.http.request(method, url, params=given or None, headers=all_headers, content=content)
+        answer = await self.http.request(method, url, params=given or None, headers=all_headers, content=content)
+        if self.checked:
+            check_answer(method, url.partition("?")[0], answer.status_code, answer.content)
+        return answer
 
     async def request(
         self,
