@@ -238,17 +238,7 @@ class Sending:
             if known is not None:
                 return known
             room = room_of_member(tx, room_id, sender)
-            target = events.by_id(tx, event_id)
-            if target is None or target.room != room.nid or target.place is None:
-                raise NotFound(f"There is no event {event_id[:255]} in this room")
-            if target.event.type == "m.room.create":
-                raise Forbidden("The event that made the room cannot be redacted")
-            own = target.event.sender == sender
-            local = is_admin and domain_of(target.event.sender) == self._server_name
-            if not own and not local:
-                levels = room_state.power_levels(tx, room.state)
-                if levels.user_level(sender) < levels.redact:
-                    raise Forbidden("You may only redact your own messages in this room")
+            target = self._redactable(tx, room, sender, event_id, is_admin=is_admin)
             stored = self._pipeline.send(tx, room.nid, draft)
             if target.event.type == "m.room.guest_access":
                 remove_guests(tx, self._pipeline, rooms.get(tx, room.nid))
@@ -257,6 +247,23 @@ class Sending:
             return stored.event_id
 
         return await self._db.write(step)
+
+    def _redactable(
+        self, tx: ReadTransaction, room: RoomRow, sender: str, event_id: str, *, is_admin: bool
+    ) -> StoredEvent:
+        """An event that somebody may redact."""
+        target = events.by_id(tx, event_id)
+        if target is None or target.room != room.nid or target.place is None:
+            raise NotFound(f"There is no event {event_id[:255]} in this room")
+        if target.event.type == "m.room.create":
+            raise Forbidden("The event that made the room cannot be redacted")
+        own = target.event.sender == sender
+        local = is_admin and domain_of(target.event.sender) == self._server_name
+        if not own and not local:
+            levels = room_state.power_levels(tx, room.state)
+            if levels.user_level(sender) < levels.redact:
+                raise Forbidden("You may only redact your own messages in this room")
+        return target
 
     def _redact_related(
         self, tx: WriteTransaction, room: RoomRow, event_id: str, rel_types: Collection[str], draft: EventDraft
