@@ -29,6 +29,7 @@ _TOO_LONG = 200_000
 """Longer answers, in bytes, are not checked: they hold the same things again and again."""
 
 _ANY_ERROR: Json = {"type": "object", "required": ["errcode"], "properties": {"errcode": {"type": "string"}}}
+_CHALLENGE: Json = {"type": "object", "required": ["flows", "session"]}
 _ALSO: dict[str, Json] = {
     # Scheduled events (MSC4140) have no event ID yet.
     "PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}": {"required": ["delay_id"]},
@@ -81,8 +82,8 @@ def _schema(method: str, path: str, status: int) -> Draft202012Validator | None:
     for pattern, answers in patterns:
         if pattern.fullmatch(f"{method} {path}"):
             schema = answers.get(str(status), _ANY_ERROR if status >= 400 else {})
-            if status == 401:  # a challenge, or no valid token
-                schema = {"anyOf": [schema, _ANY_ERROR]}
+            if status == 401:  # it lists either the challenge or the error of a wrong token, if any
+                schema = {"anyOf": [schema, _ANY_ERROR, _CHALLENGE]}
             return _validator(json.dumps(schema, sort_keys=True))
     return None
 
