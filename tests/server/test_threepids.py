@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -360,8 +361,28 @@ async def test_addresses_can_be_required(make_server: Any, mails: MailServer, co
     await client.request("POST", "/register", {**body, "auth": email_stage(creds, session=asked["session"])})
     async with Browser(server.base_url) as browser:
         await browser.open("/register")
-        await browser.press("register", user="bob", password=NEW, repeated=NEW, expect=403)
-    await client.request("GET", "/register/available", params={"username": "bob"})
+        assert 'name="password"' not in browser.page.text
+        await browser.press("send_mail", address="bob@example.com", expect=403)
+        await browser.press("send_mail", address="nobody", expect=400)
+        before = len(mails.mails)
+        await browser.press("send_mail", address="bob@example.org", expect=200)
+        assert "on its way" in browser.page.text
+        await browser.open(link_in(await next_mail(mails, before)))
+        url = str(browser.page.url)
+        assert url.startswith(server.base_url + "/register?show=register&email=")
+        await browser.press("register", user="bob", password=NEW, repeated=NEW)
+        assert "Your account is ready" in browser.page.text
+    async with Browser(server.base_url) as browser:
+        assert (await browser.open(url)).status_code == 404
+    bob = await connect(server).login("bob", NEW)
+    assert await addresses(bob) == ["bob@example.org"]
+    # The form of the last step cannot be sent without the steps before.
+    async with Browser(server.base_url) as browser:
+        await browser.open("/account?show=sign_in")
+        [token] = set(re.findall(r'name="token_of_form" value="([^"]+)"', browser.page.text))
+        form = {"do": "register", "user": "eve", "password": NEW, "repeated": NEW, "token_of_form": token}
+        assert (await browser.http.post("/register", data=form)).status_code == 403
+    await client.request("GET", "/register/available", params={"username": "eve"})
 
 
 async def test_sessions_outlast_a_restart_and_are_stored_without_secrets(
@@ -431,3 +452,82 @@ async def test_without_a_mail_server_nothing_is_offered(make_server: Any, connec
     assert asked["flows"] == [{"stages": ["m.login.password"]}]
     asked = await client.request("POST", "/register", {"username": "bob", "password": NEW}, expect=401)
     assert asked["flows"] == [{"stages": ["m.login.dummy"]}]
+
+
+async def test_a_lost_password_on_the_pages(server: Any, mails: MailServer, new_user: Any) -> None:
+    user, email = await new_user("ada"), new_address()
+    await add(server, mails, user, email)
+    async with Browser(server.base_url) as browser:
+        await browser.open("/oauth2/sso?redirectUrl=https://app.example.com/")
+        assert "Forgot your password?" in browser.page.text
+        await browser.open(str(browser.page.url) + "&show=recover")
+        before = len(mails.mails)
+        await browser.press("send_mail", address=email.upper(), expect=200)
+        mail = await next_mail(mails, before)
+    # Not to where somebody else may have begun it.
+    assert link_in(mail).startswith(server.base_url + "/account?show=recover&email=")
+    async with Browser(server.base_url) as browser:
+        await browser.open(link_in(mail))
+        await browser.press("reset_password", password=NEW, repeated="other", expect=400)
+        await browser.press("reset_password", password="short", repeated="short", expect=400)
+        await user.request("GET", "/account/whoami")
+        await browser.press("reset_password", password=NEW, repeated=NEW, logout="1", expect=200)
+        assert user.user_id in browser.page.text
+        assert (await browser.open(link_in(mail))).status_code == 404
+    await user.request("GET", "/account/whoami", expect=401)
+    await user.login(user.user_id, NEW)
+    # A mail for one thing is no good for another.
+    before = len(mails.mails)
+    await ask(user, "account/password", email)
+    other = link_in(await next_mail(mails, before))
+    async with Browser(server.base_url) as browser:
+        await browser.open("/account?show=recover&email=" + other.partition("token=")[2])
+        assert browser.page.status_code == 404
+
+
+async def test_clients_without_a_stage_for_mail_show_a_page(server: Any, mails: MailServer, anybody: Client) -> None:
+    name, email = f"fallback-{next(_numbers)}", new_address()
+    wanted = {"username": name, "password": NEW}
+    session = (await anybody.request("POST", "/register", wanted, expect=401))["session"]
+    path = f"/_matrix/client/v3/auth/m.login.email.identity/fallback/web?session={session}"
+    before = len(mails.mails)
+    assert 'name="email"' in (await anybody.raw("GET", path)).text
+    assert (await anybody.http.post(path, data={"email": "x"})).status_code == 400
+    page = await anybody.http.post(path, data={"email": email})
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', page.text))
+    assert (await anybody.http.post(path, data=fields)).status_code == 401
+    async with await confirm(server, link_in(await next_mail(mails, before))):
+        pass
+    assert "go back to your client" in (await anybody.http.post(path, data=fields)).text
+    made = await anybody.request("POST", "/register", {**wanted, "auth": {"session": session}})
+    assert made["user_id"] == f"@{name}:tiny.test"
+    anybody.access_token = made["access_token"]
+    assert await addresses(anybody) == [email]
+    gone = await anybody.http.post(path.replace(session, "nothing"), data={"email": email})
+    assert gone.status_code == 404
+
+
+async def test_an_administrator_sets_addresses(make_server: Any, connect: Any) -> None:
+    server = make_server(config={"registration": {"mode": "open"}})
+    user, other = await connect(server).register("ada"), await connect(server).register("eve")
+
+    async def command(*words: str) -> Any:
+        return await asyncio.to_thread(server.command, "email", *words, "--config", str(server.config_file))
+
+    assert "ada@example.org belongs to @ada:tiny.test" in (await command("add", "ada", "Ada@Example.org")).stdout
+    assert await addresses(user) == ["ada@example.org"]
+    refused = await command("add", other.user_id, "ada@example.org")
+    assert refused.returncode == 1
+    assert "another account" in refused.stderr
+    assert "no such account" in (await command("list", "nobody")).stderr
+    assert "mail address such as" in (await command("add", "eve", "nothing")).stderr
+    root, path = await connect(server).register("root", admin=True), "/_tinyserver/admin/v1/commands"
+    chief = await connect(server).register("chief", admin=True)
+    wanted = {"command": "email add", "arguments": {"user": chief.user_id, "address": "root@example.org"}}
+    await root.request("POST", path, wanted, expect=403, errcode="M_FORBIDDEN")
+    await asyncio.to_thread(server.stop)
+    await command("add", "ada", "lovelace@example.org")
+    assert "no more" in (await command("remove", "ada", "ada@example.org")).stdout
+    listed = (await command("list", "ada")).stdout
+    assert "lovelace@example.org" in listed
+    assert "ada@example.org" not in listed

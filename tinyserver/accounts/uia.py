@@ -156,6 +156,13 @@ class UserInteractiveAuth:
             raise UserInteractionRequired(_challenge(begin()))
         return session.results
 
+    def stage(self, session_id: str, stage_type: str) -> Stage:
+        """What checks a stage of a session. Raises NotFound: there is no such session or stage."""
+        session = self._find(session_id)
+        if session is None or stage_type not in session.stages:
+            raise NotFound("This authentication session does not exist any more. Start again in your client.")
+        return session.stages[stage_type]
+
     async def complete_aside(self, session_id: str, auth: Mapping[str, Any]) -> None:
         """Complete a stage for a client that cannot do it itself: its user does it on a web page.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Command, declared
+from tinyserver.administration.emails import EmailCommands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
 from tinyserver.administration.reports import ReportCommands
@@ -14,6 +15,7 @@ from tinyserver.administration.users import UserCommands
 
 GROUPS: dict[str, type] = {
     "user": UserCommands,
+    "email": EmailCommands,
     "token": TokenCommands,
     "room": RoomCommands,
     "media": MediaCommands,

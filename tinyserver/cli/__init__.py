@@ -22,6 +22,7 @@ COMMANDS = {
 # The commands of administrators: tinyserver.administration.table has what is in each group.
 GROUPS = {
     "appservice": "bridges and bots: registering, showing and removing them",
+    "email": "the mail addresses of accounts",
     "federation": "what other servers are owed and which of them fail",
     "media": "files: who has how many, taking them out of circulation, deleting them",
     "report": "what users have reported",

@@ -22,6 +22,8 @@ _ENGLISH = {
     ),
     "password_link": "Allow a new password",
     "password_subject": "A new password for {user}",
+    "recover": "Somebody wants to choose a new password for {user}. If it was you, choose it here:",
+    "recover_link": "Choose a new password",
     "register": "Somebody wants to make an account on {server} with this mail address. If it was you, confirm it:",
     "register_link": "Confirm the mail address",
     "register_subject": "Confirm your mail address for {server}",
@@ -51,6 +53,8 @@ _GERMAN = {
     ),
     "password_link": "Neues Passwort erlauben",
     "password_subject": "Ein neues Passwort für {user}",
+    "recover": "Jemand möchte ein neues Passwort für {user} wählen. Wenn du das warst, wähle es hier:",
+    "recover_link": "Neues Passwort wählen",
     "register": (
         "Jemand möchte mit dieser Mailadresse ein Konto auf {server} anlegen. Wenn du das warst, bestätige sie:"
     ),

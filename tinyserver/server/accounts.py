@@ -95,7 +95,7 @@ class AccountParts:
         router.add(RegistrationApi(self.registration, service_accounts))
         router.add(SharedSecretApi(SharedSecretRegistration(self.registration, config.shared_secret, time.monotonic)))
         router.add(LoginApi(self.login, service_accounts, self.sessions, core.server_name))
-        router.add(FallbackApi(self.uia))
+        router.add(FallbackApi(self.uia, self.mail.validation, core.limiter))
         self.mail.serve(router, self.registration, self.passwords, self.uia)
 
     def _build_management(self, core: Core, rooms: RoomParts) -> None:

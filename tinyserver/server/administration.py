@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Commands
+from tinyserver.administration.emails import EmailCommands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
 from tinyserver.administration.reports import ReportCommands
@@ -46,6 +47,7 @@ class AdministrationParts:
         self.commands = Commands(
             [
                 UserCommands(accounts.administration, accounts.registration, name),
+                EmailCommands(accounts.administration, accounts.mail.contacts, name),
                 TokenCommands(accounts.registration_tokens, clock, link),
                 RoomCommands(db, self._closing),
                 MediaCommands(media.repository, clock, name),

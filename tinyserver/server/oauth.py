@@ -19,6 +19,7 @@ from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.api.web.account import AccountPages, InvitationPages
 from tinyserver.api.web.authorization import AuthorizationPages
+from tinyserver.api.web.by_mail import ByMail
 from tinyserver.api.web.email import EmailPages
 from tinyserver.api.web.gate import Gate
 from tinyserver.api.web.sso import SsoPages
@@ -57,7 +58,9 @@ def add_oauth(
     tokens = OAuthTokens(db, sessions, codes, device_grants, time.monotonic)
     router.add(MetadataApi(public_url))
     router.add(OAuthApi(clients, tokens, device_grants, public_url))
-    gate = Gate(BrowserSessions(db, time.monotonic), passwords, registration, limiter, server_name, public_url)
+    by_mail = ByMail(emails, management, limiter, public_url)
+    browsers = BrowserSessions(db, time.monotonic)
+    gate = Gate(browsers, passwords, registration, limiter, server_name, public_url, by_mail)
     router.add(AuthorizationPages(gate, clients, codes, device_grants, public_url))
     router.add(SsoPages(gate, login, public_url))
     router.add(InvitationPages(gate))

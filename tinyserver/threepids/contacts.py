@@ -13,11 +13,10 @@ from tinyserver.accounts.password_check import PasswordCheck, PasswordStage
 from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.uia import UserInteractiveAuth
 from tinyserver.clock import Clock
-from tinyserver.protocol.errors import InvalidParam, NotFound
-from tinyserver.protocol.threepids import EMAIL, canonical_address, canonical_email
-from tinyserver.storage import accounts, threepids
+from tinyserver.protocol.errors import InvalidParam
+from tinyserver.protocol.threepids import canonical_address, canonical_email
+from tinyserver.storage import threepids
 from tinyserver.storage.database import Database
-from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.threepids.validation import EmailValidation, Purpose, give_address
 
 _PASSWORD = "m.login.password"
@@ -72,24 +71,17 @@ class Contacts:
         )
         await self._db.write(lambda tx: self._validation.attach(tx, requester.user_nid, session))
 
-    async def remove(self, user: int, medium: str, address: str) -> None:
-        """Take an address from a user (nid); it need not be there. Raises InvalidParam."""
+    async def remove(self, user: int, medium: str, address: str) -> bool:
+        """Take an address from a user (nid); False when it was not theirs. Raises InvalidParam."""
         canonical = canonical_address(medium, address)
         if canonical is None:
             raise InvalidParam("This is no mail address or telephone number.")
-        await self._db.write(lambda tx: threepids.remove(tx, user, medium, canonical))
+        return await self._db.write(lambda tx: threepids.remove(tx, user, medium, canonical))
 
-    # On the word of an administrator
-
-    def of_account(self, user_id: str) -> list[dict[str, Any]]:
-        """All addresses of an account. Raises NotFound."""
-        return self.all_of(self._db.glance(lambda tx: _account(tx, user_id)))
-
-    async def put_trusted(self, user_id: str, address: str) -> None:
-        """Give a mail address to an account without any proof.
+    async def put_trusted(self, user: int, address: str) -> str:
+        """Give a mail address to a user (nid) on the word of an administrator; its canonical form.
 
         Raises:
-            NotFound: no such account.
             InvalidParam: no mail address.
             ThreepidInUse, ThreepidDenied.
         """
@@ -97,16 +89,5 @@ class Contacts:
         if canonical is None:
             raise InvalidParam("This is not a mail address such as alice@example.org.")
         now = self._clock.now_ms()
-        await self._db.write(lambda tx: give_address(tx, _account(tx, user_id), canonical, now, now))
-
-    async def remove_trusted(self, user_id: str, address: str) -> None:
-        """Take a mail address from an account. Raises NotFound, InvalidParam."""
-        user = self._db.glance(lambda tx: _account(tx, user_id))
-        await self.remove(user, EMAIL, address)
-
-
-def _account(tx: ReadTransaction, user_id: str) -> int:
-    account = accounts.find(tx, user_id)
-    if account is None or account.is_deactivated or account.is_guest:
-        raise NotFound("There is no such account.")
-    return account.nid
+        await self._db.write(lambda tx: give_address(tx, user, canonical, now, now))
+        return canonical

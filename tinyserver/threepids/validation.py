@@ -55,16 +55,22 @@ class Purpose(StrEnum):
     REGISTER = "register"
     PASSWORD = "password"
     ADD = "add"
+    RECOVER = "recover"
+    """A new password, chosen on a page of this server."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailRequest:
-    """What a client says when it asks for a mail."""
+    """What a client says when it asks for a mail.
+
+    ``page`` makes the URL for the mail out of its token; without it that is the page that only confirms.
+    """
 
     client_secret: str
     email: str
     send_attempt: int
     next_link: str | None = None
+    page: Callable[[str], str] | None = None
 
 
 class EmailValidation:
@@ -116,6 +122,7 @@ class EmailValidation:
             return known.sid
         self._allowance(address)
         token = secrets.token_urlsafe(32)
+        url = f"{self._page}?{urlencode({'token': token})}" if asked.page is None else asked.page(token)
 
         def begin(tx: WriteTransaction) -> tuple[EmailSessionRow, int, Mail] | str:
             before = email_sessions.find(tx, purpose, address, secret, now)
@@ -132,8 +139,8 @@ class EmailValidation:
                 validated=None,
                 expires=now + LIFETIME_MS,
             )
-            mail, has_link = self._mail(tx, purpose, address, token, language)
-            email_sessions.put(tx, session, digest(token) if has_link else None, now)
+            mail = self._mail(tx, purpose, address, url, language)
+            email_sessions.put(tx, session, None if mail.link is None else digest(token), now)
             return session, -1 if before is None else before.attempt, mail
 
         begun = await self._db.write(begin)
@@ -217,23 +224,21 @@ class EmailValidation:
         if self._domains and address.rpartition("@")[2] not in self._domains:
             raise ThreepidDenied("This server takes no mail addresses of this domain.")
 
-    def _mail(
-        self, tx: ReadTransaction, purpose: Purpose, address: str, token: str, language: str
-    ) -> tuple[Mail, bool]:
-        """What is to be sent, and whether it has a link."""
+    def _mail(self, tx: ReadTransaction, purpose: Purpose, address: str, url: str, language: str) -> Mail:
+        """What is to be sent; without a link where the address does not fit what is wanted."""
         user = _owner(tx, address)
         values = {"server": self._server_name, "user": "" if user is None else names.text(tx, user)}
 
         def text(key: str) -> str:
             return mail_text(language, key, **values)
 
-        wants_account = purpose is Purpose.PASSWORD
+        wants_account = purpose in (Purpose.PASSWORD, Purpose.RECOVER)
         if wants_account != (user is not None):
             about = "nobody" if user is None else "taken"
-            return Mail(address, language, text(f"{about}_subject"), [text(about)], closing=[text("ignore")]), False
+            return Mail(address, language, text(f"{about}_subject"), [text(about)], closing=[text("ignore")])
         subject = text("password_subject" if wants_account else f"{purpose}_subject")
-        link = (text(f"{purpose}_link"), f"{self._page}?{urlencode({'token': token})}")
-        return Mail(address, language, subject, [text(purpose)], link, [text("lasts"), text("ignore")]), True
+        link = (text(f"{purpose}_link"), url)
+        return Mail(address, language, subject, [text(purpose)], link, [text("lasts"), text("ignore")])
 
 
 class EmailStage:
@@ -241,7 +246,7 @@ class EmailStage:
 
     def __init__(self, validation: EmailValidation, purpose: Purpose) -> None:
         self._validation = validation
-        self._purpose = purpose
+        self.purpose = purpose
 
     async def check(self, auth: Mapping[str, Any]) -> EmailSessionRow:
         """Look whether the address was proved. Raises StageFailed."""
@@ -252,7 +257,7 @@ class EmailStage:
         if not isinstance(sid, str) or not isinstance(secret, str):
             raise StageFailed(MissingParam("'threepid_creds' needs a 'sid' and a 'client_secret'."))
         try:
-            return self._validation.validated(self._purpose, sid, secret)
+            return self._validation.validated(self.purpose, sid, secret)
         except ThreepidAuthFailed as error:
             raise StageFailed(Unauthorized(error.message)) from error
 

@@ -21,7 +21,8 @@ from tinyserver.api.oauth import locations
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.api.web import account_actions as actions
 from tinyserver.api.web.account_actions import action_named
-from tinyserver.api.web.gate import MIN_PASSWORD, Gate, Purpose, password_form
+from tinyserver.api.web.gate import Gate, Purpose, password_form
+from tinyserver.api.web.new_password import refused_password
 from tinyserver.api.web.page import button, checkbox, escape, facts, field, paragraph
 from tinyserver.api.web.visit import Visit
 from tinyserver.encryption.identity_resets import IdentityResets
@@ -177,15 +178,13 @@ class AccountPages:
         return visit.redirect("?done=done_name")
 
     async def _change_password(self, visit: Visit, session: BrowserSession) -> FullAnswer:
-        password = visit.form.get("password", "")
-        if password != visit.form.get("repeated", ""):
-            return await self._password_page(visit, session, "error_repeat")
-        if len(password) < MIN_PASSWORD:
-            return await self._password_page(visit, session, "error_weak")
+        refused = refused_password(visit.form)
+        if refused:
+            return await self._password_page(visit, session, refused)
         if not await self._gate.confirm(session, visit.form.get("current", "")):
             return await self._password_page(visit, session, "error_password")
         logout = "logout" in visit.form
-        await self._management.replace_password(session.user, password, logout_devices=logout)
+        await self._management.replace_password(session.user, visit.form["password"], logout_devices=logout)
         visit.sign_in(session.user_id)
         return visit.redirect("?done=done_password")
 

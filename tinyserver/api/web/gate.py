@@ -16,6 +16,8 @@ from tinyserver.api.answers import FullAnswer
 from tinyserver.api.calls import Call
 from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import Limit, RateLimiter, address_key
+from tinyserver.api.web.by_mail import ByMail
+from tinyserver.api.web.new_password import new_password_fields, refused_password
 from tinyserver.api.web.page import button, checkbox, escape, field, paragraph
 from tinyserver.api.web.visit import Visit
 from tinyserver.oauth.browser_sessions import BrowserSession, BrowserSessions
@@ -26,13 +28,15 @@ from tinyserver.protocol.errors import (
     LimitExceeded,
     MatrixError,
     MissingParam,
+    ThreepidAuthFailed,
+    ThreepidInUse,
     UserInUse,
     UserLocked,
     WeakPassword,
 )
 from tinyserver.protocol.threepids import EMAIL
+from tinyserver.threepids.validation import Purpose as MailPurpose
 
-MIN_PASSWORD = 8
 _MAX_HINT = 255
 
 _TOLD: dict[type[MatrixError], str] = {
@@ -44,6 +48,8 @@ _TOLD: dict[type[MatrixError], str] = {
     WeakPassword: "error_weak",
     MissingParam: "error_token",
     Forbidden: "error_token",
+    ThreepidAuthFailed: "error_email_link",
+    ThreepidInUse: "error_email_taken",
 }
 _REFUSALS = tuple(_TOLD)
 
@@ -73,6 +79,7 @@ class Gate:
         limiter: RateLimiter,
         server_name: str,
         public_url: PublicUrl,
+        by_mail: ByMail,
     ) -> None:
         self._sessions = sessions
         self._passwords = passwords
@@ -80,6 +87,7 @@ class Gate:
         self._limiter = limiter
         self._server_name = server_name
         self._public_url = public_url
+        self._by_mail = by_mail
         # Forms that were open while the server started anew must be sent again.
         self._secret = secrets.token_bytes(32)
 
@@ -102,9 +110,13 @@ class Gate:
             visit.sign_out()
             return visit.redirect(visit.here())
         wanted = visit.query.get("show", "")
+        if wanted == "recover" and self._by_mail.is_offered:
+            return await self._by_mail.recover(visit)
         if visit.session is not None and not (purpose.register and not wanted):
             return visit.session
         if wanted == "register" or (purpose.register and not wanted):
+            if self._needs_address(visit):
+                return await self._by_mail.ask(visit, MailPurpose.REGISTER)
             return self._register_page(visit, purpose)
         return self._sign_in_page(visit, purpose)
 
@@ -140,14 +152,14 @@ class Gate:
     async def _register(self, visit: Visit, purpose: Purpose) -> FullAnswer:
         form = visit.form
         password = form.get("password", "")
-        if password != form.get("repeated", ""):
-            return self._register_page(visit, purpose, "error_repeat", 400)
+        refused = refused_password(form)
+        if refused:
+            return self._register_page(visit, purpose, refused, 400)
         try:
-            if len(password) < MIN_PASSWORD:
-                raise WeakPassword
             self._limiter.spend(Limit.REGISTRATION, address_key(visit.call.client_address))
+            email = await self._by_mail.confirmed(visit, MailPurpose.REGISTER)
             user_id = await self._registration.register_on_page(
-                form.get("user", "").strip(), password, form.get("token", "").strip() or None
+                form.get("user", "").strip(), password, form.get("token", "").strip() or None, email
             )
         except _REFUSALS as error:
             return self._register_page(visit, purpose, _TOLD[type(error)], error.status)
@@ -167,6 +179,8 @@ class Gate:
             + button("sign_in", visit.text("sign_in"))
         )  # fmt: skip
         content = self._intro(visit, purpose, error) + visit.form_of(form)
+        if self._by_mail.is_offered:
+            content += f'<p><a href="{escape(visit.here(show="recover"))}">{escape(visit.text("recover_link"))}</a></p>'
         if self._registration.mode != "closed":
             content += f'<p><a href="{escape(visit.here(show="register"))}">{escape(visit.text("no_account"))}</a></p>'
         return visit.page("sign_in_title", content, status=status)
@@ -184,6 +198,11 @@ class Gate:
         content += f'<p><a href="{escape(visit.here(show="sign_in"))}">{escape(label)}</a></p>'
         return visit.page("register_title", content, status=status)
 
+    def _needs_address(self, visit: Visit) -> bool:
+        """Whether a mail address must be proved before the form for a new account is shown."""
+        required = self._registration.mode != "closed" and self._registration.email_mode == "required"
+        return required and self._by_mail.session(visit, MailPurpose.REGISTER) is None
+
     def _register_form(self, visit: Visit, purpose: Purpose, *, failed: bool) -> str:
         user = visit.form.get("user", "") or _user_hint(purpose.user_hint).removeprefix("@").partition(":")[0]
         token = visit.form.get("token", "") or visit.query.get("token", "")
@@ -192,10 +211,7 @@ class Gate:
             hint=visit.text("user_name_hint", server=self._server_name),
             extra='autocomplete="username" autocapitalize="none" spellcheck="false" autofocus',
         )  # fmt: skip
-        new = f'autocomplete="new-password" minlength="{MIN_PASSWORD}"'
-        form += field("password", visit.text("password"), kind="password", hint=visit.text("password_hint"),
-                      extra=new, failed=failed)  # fmt: skip
-        form += field("repeated", visit.text("repeat_password"), kind="password", extra=new, failed=failed)
+        form += new_password_fields(visit, "password", failed=failed)
         if self._registration.mode == "token" or token:
             form += field("token", visit.text("register_token"), value=token[:_MAX_HINT], failed=failed,
                           hint=visit.text("register_token_hint"), extra='autocomplete="off"')  # fmt: skip
@@ -208,13 +224,10 @@ class Gate:
 
 def password_form(visit: Visit, *, failed: bool) -> str:
     """The fields for a new password."""
-    new = f'autocomplete="new-password" minlength="{MIN_PASSWORD}"'
     return (
         field("current", visit.text("current_password"), kind="password", failed=failed,
               extra='autocomplete="current-password"')
-        + field("password", visit.text("new_password"), kind="password", hint=visit.text("password_hint"),
-                extra=new, failed=failed)
-        + field("repeated", visit.text("repeat_password"), kind="password", extra=new, failed=failed)
+        + new_password_fields(visit, "new_password", failed=failed)
         + checkbox("logout", visit.text("password_logout"))
         + button("change_password", visit.text("change_password"))
     )  # fmt: skip

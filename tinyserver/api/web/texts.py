@@ -66,11 +66,15 @@ _ENGLISH = {
     "email_title": "Confirm your mail address",
     "error_client": "The app is not known here, or no longer. Go back to it and sign in again.",
     "error_code": "There is no such code, or it has expired. Look again, or begin anew on your device.",
+    "error_email": "This is not a mail address such as name@example.org.",
+    "error_email_denied": "Mail addresses of this domain cannot be used here.",
     "error_email_link": (
         "This link is not known, or no longer. Use the one of the newest mail, or ask for another mail."
     ),
+    "error_email_taken": "This mail address belongs to another account.",
     "error_form": "This page was open for too long. Please try it once more.",
     "error_locked": "This account is locked. Ask the administrator of the server.",
+    "error_mail": "The mail could not be sent. Try again later.",
     "error_password": "The password is wrong.",
     "error_redirect": "The app wants you to be sent to an address that it did not register. Nothing was sent there.",
     "error_redirect_url": "You would be sent to an address that is not safe. Nothing was sent there.",
@@ -87,6 +91,7 @@ _ENGLISH = {
     "have_account": "I have an account already",
     "last_seen": "Last used",
     "link_title": "Sign a device in",
+    "mail_sent": "A mail is on its way. Open the link in it to go on.",
     "minutes_ago": "{minutes} minutes ago",
     "new_password": "New password",
     "no_account": "Create an account",
@@ -95,7 +100,11 @@ _ENGLISH = {
     "password_hint": "At least 8 characters.",
     "password_logout": "Sign out all devices",
     "policy": "Privacy policy",
+    "recover_link": "Forgot your password?",
+    "recover_text": "You can choose a new password if your account has a mail address. A link is sent there.",
+    "recover_title": "Choose a new password",
     "register_closed": "New accounts cannot be made here. Ask the administrator of the server for one.",
+    "register_mail_text": "New accounts here need a mail address. A link to go on with is sent there.",
     "register_title": "Create an account",
     "register_token": "Registration token",
     "register_token_hint": "You get it from the administrator of the server.",
@@ -112,6 +121,7 @@ _ENGLISH = {
     ),
     "returns_to": "You return to",
     "save": "Save",
+    "send_mail": "Send the mail",
     "sign_in": "Sign in",
     "sign_in_for": "to continue to {client}",
     "sign_in_title": "Sign in",
@@ -197,12 +207,16 @@ _GERMAN = {
     "error_code": (
         "Diesen Code gibt es nicht, oder er ist abgelaufen. Sieh noch einmal nach, oder fang auf dem Gerät neu an."
     ),
+    "error_email": "Das ist keine Mailadresse wie name@example.org.",
+    "error_email_denied": "Mailadressen dieser Domain können hier nicht verwendet werden.",
     "error_email_link": (
         "Dieser Link ist nicht bekannt, oder nicht mehr. Nimm den aus der neuesten Mail, oder lass dir eine neue "
         "schicken."
     ),
+    "error_email_taken": "Diese Mailadresse gehört zu einem anderen Konto.",
     "error_form": "Diese Seite war zu lange offen. Bitte versuch es noch einmal.",
     "error_locked": "Dieses Konto ist gesperrt. Frag die Verwaltung des Servers.",
+    "error_mail": "Die Mail konnte nicht verschickt werden. Versuch es später noch einmal.",
     "error_password": "Das Passwort ist falsch.",
     "error_redirect": (
         "Die App will dich zu einer Adresse schicken, die sie nicht angemeldet hat. Es wurde nichts dorthin geschickt."
@@ -223,6 +237,7 @@ _GERMAN = {
     "have_account": "Ich habe schon ein Konto",
     "last_seen": "Zuletzt benutzt",
     "link_title": "Ein Gerät anmelden",
+    "mail_sent": "Eine Mail ist unterwegs. Öffne den Link darin, um weiterzumachen.",
     "minutes_ago": "vor {minutes} Minuten",
     "new_password": "Neues Passwort",
     "no_account": "Ein Konto anlegen",
@@ -231,7 +246,11 @@ _GERMAN = {
     "password_hint": "Mindestens 8 Zeichen.",
     "password_logout": "Alle Geräte abmelden",
     "policy": "Datenschutzerklärung",
+    "recover_link": "Passwort vergessen?",
+    "recover_text": "Du kannst ein neues Passwort wählen, wenn dein Konto eine Mailadresse hat. Dorthin geht ein Link.",
+    "recover_title": "Neues Passwort wählen",
     "register_closed": "Hier können keine neuen Konten angelegt werden. Frag die Verwaltung des Servers nach einem.",
+    "register_mail_text": "Neue Konten brauchen hier eine Mailadresse. Dorthin geht ein Link zum Weitermachen.",
     "register_title": "Ein Konto anlegen",
     "register_token": "Registrierungs-Token",
     "register_token_hint": "Du bekommst es von der Verwaltung des Servers.",
@@ -250,6 +269,7 @@ _GERMAN = {
     ),
     "returns_to": "Du kommst zurück zu",
     "save": "Speichern",
+    "send_mail": "Mail schicken",
     "sign_in": "Anmelden",
     "sign_in_for": "um weiterzugehen zu {client}",
     "sign_in_title": "Anmelden",

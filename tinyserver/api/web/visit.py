@@ -23,7 +23,7 @@ from tinyserver.protocol.errors import Forbidden, LimitExceeded, MatrixError, Us
 
 _COOKIE = "tinyserver"
 _MAX_COOKIE = 100
-_STEERING = ("show", "prompt", "done")  # what a query may say about which page is shown
+_STEERING = ("show", "prompt", "done", "email")  # what a query may say about which page is shown
 
 
 class FormExpired(Forbidden):

@@ -13,7 +13,7 @@ CREATE INDEX threepids_by_user ON threepids (user);
 CREATE TABLE email_sessions (
     nid       INTEGER PRIMARY KEY AUTOINCREMENT,
     sid       TEXT NOT NULL UNIQUE,
-    purpose   TEXT NOT NULL,               -- 'register', 'password', 'add'
+    purpose   TEXT NOT NULL,               -- 'register', 'password', 'add', 'recover'
     address   TEXT NOT NULL,
     secret    BLOB NOT NULL,               -- SHA-256 of the client's secret
     attempt   INTEGER NOT NULL,            -- the last one for which a mail was sent
