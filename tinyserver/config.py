@@ -189,8 +189,8 @@ class Federation:
         "",
     )
     retry_pause: Seconds = setting(
-        "How long a server that failed is left alone at first. The pause doubles with each failure, up to 12 hours, "
-        "and ends as soon as that server makes a request itself.",
+        "How long a server that failed is left alone at first (one that cannot be connected to: at most 2 seconds). "
+        "The pause grows with each failure, up to 12 hours, and ends as soon as that server makes a request itself.",
         30.0,
     )
 

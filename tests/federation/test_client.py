@@ -11,6 +11,7 @@ import pytest
 
 from tinyserver.federation.destinations import (
     CONTACT_PAUSES,
+    FIRST_CHEAP_PAUSE_MS,
     FIRST_PAUSE_MS,
     LONGEST_LOCAL_PAUSE_MS,
     LONGEST_PAUSE_MS,
@@ -234,6 +235,21 @@ async def test_back_off_doubles_survives_a_restart_and_ends(world: World) -> Non
     assert await world.client.get(peer.name, PATH) == {}
     await world.destinations.close()
     Destinations(world.db, world.clock).check(peer.name)
+
+
+async def test_one_that_cannot_be_connected_to_is_found_soon_after_it_is_back(
+    world: World, unused_tcp_port: int
+) -> None:
+    name, began, tries = f"127.0.0.1:{unused_tcp_port}", world.time.now, 0
+    while world.time.now < began + 24 * 3600:
+        with pytest.raises(Unreachable):
+            await world.client.get(name, PATH)
+        tries += 1
+        row = world.destinations.state_of(name)
+        assert row is not None
+        assert row.pause <= max(FIRST_CHEAP_PAUSE_MS, 2000 + (world.time.now - began) * 1000 * 0.6)
+        world.time.pass_((row.retry_at - world.clock.now_ms()) / 1000 + 0.01)
+    assert tries < 30
 
 
 async def test_contact_ends_the_waiting(world: World) -> None:

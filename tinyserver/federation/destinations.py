@@ -1,7 +1,9 @@
 """Which servers fail, and when each is tried again: dead servers cost nothing.
 
-The pause after a failure doubles up to a bound. It ends at once when the server shows up by itself. What is known
-here survives a restart.
+The pause after a failure doubles up to a bound. It ends at once when the server shows up by itself. One that cannot
+be connected to costs next to nothing, and may say nothing when it is back: it is tried again sooner, and later by half
+of the pause before, so that it is found within half of the time that it was away. What is known here survives a
+restart.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from tinyserver.storage.transaction import WriteTransaction
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_MS = 30_000
+FIRST_CHEAP_PAUSE_MS = 2_000
+"""The first pause after a try that nobody answered, and nobody waited for."""
 LONGEST_PAUSE_MS = 12 * 3600 * 1000
 LONGEST_LOCAL_PAUSE_MS = 120_000
 """Where the fault is probably ours (no network): then all servers "fail", and none of them should be left alone for
@@ -91,11 +95,20 @@ class Destinations:
         """All servers that fail."""
         return list(self._rows().values())
 
-    def failed(self, destination: str, reason: str, *, local: bool = False, retry_after: float | None = None) -> None:
+    def failed(
+        self,
+        destination: str,
+        reason: str,
+        *,
+        local: bool = False,
+        cheap: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         """A request to the server failed in a way that the next one would as well.
 
         Args:
             local: the fault is probably on this side.
+            cheap: there is no connection, which showed at once.
             retry_after: seconds that the server itself asks for.
         """
         rows = self._rows()
@@ -106,7 +119,8 @@ class Destinations:
         if before is not None and now < before.retry_at <= now + 2 * LONGEST_PAUSE_MS:
             return  # several requests were under way when it failed: it failed once
         longest = LONGEST_LOCAL_PAUSE_MS if local else LONGEST_PAUSE_MS
-        pause = self._first_pause_ms if before is None else min(before.pause * 2, longest)
+        first = min(self._first_pause_ms, FIRST_CHEAP_PAUSE_MS) if cheap else self._first_pause_ms
+        pause = first if before is None else min(max(int(before.pause * (1.5 if cheap else 2)), first), longest)
         if retry_after is not None:
             pause = min(max(int(retry_after * 1000), 1000), longest)
         spread = int(pause * (0.9 + 0.2 * self._jitter()))
