@@ -172,5 +172,5 @@ def _states_back(tx: WriteTransaction, gaps: Sequence[Gap], found: Events) -> di
 
 
 def _has_state(tx: ReadTransaction, event_id: str) -> bool:
-    stored = events.by_id(tx, event_id)
-    return stored is not None and stored.state is not None
+    nid = events.find(tx, event_id)
+    return nid is not None and events.has_state(tx, nid)

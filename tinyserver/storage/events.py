@@ -220,6 +220,11 @@ def find_many(tx: ReadTransaction, event_ids: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def has_state(tx: ReadTransaction, nid: int) -> bool:
+    """Whether the state around a stored event is known; it is not around outliers."""
+    return bool(tx.value("SELECT state IS NOT NULL FROM events WHERE nid = ?", (nid,)))
+
+
 def get(tx: ReadTransaction, nid: int) -> StoredEvent:
     """An event by its number.
 

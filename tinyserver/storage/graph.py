@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tinyserver.protocol.room_versions import RoomVersion
-from tinyserver.storage.events import event_id_of_key, event_key
+from tinyserver.storage.events import event_id_of_key, event_key, has_state
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -23,14 +23,15 @@ class Gap(NamedTuple):
 
 
 def connect(tx: WriteTransaction, stored: StoredEvent, parents: Mapping[str, int]) -> None:
-    """Note which parents of a new event are missing; those who missed this very event have found it.
+    """Note which parents of a new event are missing; those who missed this very event have found it. A parent that is
+    known as an outlier only is missing: what came before it is.
 
     Args:
         parents: those of its parents that are stored, by ID.
     """
     tx.execute("DELETE FROM missing_parents WHERE room = ? AND parent = ?", (stored.room, event_key(stored.event_id)))
     for parent in stored.event.prev_event_ids:
-        if parent not in parents:
+        if parent not in parents or not has_state(tx, parents[parent]):
             tx.execute(
                 "INSERT OR IGNORE INTO missing_parents (room, parent, child) VALUES (?, ?, ?)",
                 (stored.room, event_key(parent), stored.nid),

@@ -160,7 +160,7 @@ def _ids_of(tx: ReadTransaction, room: RoomRow) -> list[str]:
 def placed(tx: ReadTransaction, event_ids: Iterable[str]) -> set[str]:
     """Those of the events around which the state is known."""
     found = events.find_many(tx, event_ids)
-    return {event_id for event_id, nid in found.items() if events.get(tx, nid).state is not None}
+    return {event_id for event_id, nid in found.items() if events.has_state(tx, nid)}
 
 
 def _lacks_auth(tx: ReadTransaction, ordered: Iterable[Event], coming: Set[str]) -> Event | None:
