@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from .network import Reply, Seen, json_reply
 from .world import Peer, World
@@ -15,7 +16,8 @@ DEADLINE = 10.0
 
 class Receiver:
     """`transactions` are those that it answered, by ID in the order of their first arrival; `tried` all that came.
-    While `answer` is set, it answers that, and takes nothing."""
+    While `answer` is set, it answers that, and takes nothing. While `digests` is not set, it has not dealt with what it
+    took, as it says in Synapse's way to those who ask for its last event."""
 
     peer: Peer
 
@@ -25,9 +27,17 @@ class Receiver:
         self.answer: Reply | None = None
         self.hold = asyncio.Event()
         self.hold.set()
+        self.digests = asyncio.Event()
+        self.digests.set()
+        self.asked: list[str] = []
         self._news = asyncio.Condition()
 
     async def handle(self, seen: Seen) -> Reply:
+        if seen.method == "GET" and seen.target.startswith("/_matrix/federation/v1/event/"):
+            async with self._news:
+                self.asked.append(unquote(seen.target.rpartition("/")[2]))
+                self._news.notify_all()
+            return json_reply({"pdus": []}) if self.digests.is_set() else json_reply("", 404)
         assert (seen.method, seen.target.rpartition("/")[0]) == ("PUT", "/_matrix/federation/v1/send")
         txn_id = seen.target.rpartition("/")[2]
         async with self._news:

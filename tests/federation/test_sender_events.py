@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
 
-from tinyserver.federation import greetings
+from tinyserver.federation import greetings, sender
 from tinyserver.federation.greetings import Greetings
 from tinyserver.storage import events, outgoing, server_stays
 from tinyserver.storage.transaction import WriteTransaction
@@ -92,6 +92,17 @@ async def test_events_of_others_are_not_passed_on_unless_that_is_our_task(house:
     assert [pdu["type"] for pdu in there.pdus] == ["m.room.message"]
 
 
+async def say_at_once(house: House, room: int, bodies: list[str]) -> None:
+    """Messages that are all stored by one commit."""
+
+    def step(tx: WriteTransaction) -> None:
+        for body in bodies:
+            draft = house.draft(ALICE, {"body": body})
+            house.pipeline.send(tx, room, draft)
+
+    await house.db.write(step)
+
+
 async def test_many_events_go_out_in_order_in_full_transactions(house: House) -> None:
     there = await receiver(house.world)
     room = await house.public_room()
@@ -100,17 +111,39 @@ async def test_many_events_go_out_in_order_in_full_transactions(house: House) ->
     await say(house, room, "0")
     await there.until(lambda: there.tried)
     bodies = [str(number) for number in range(1, 121)]
-
-    def step(tx: WriteTransaction) -> None:
-        for body in bodies:
-            draft = house.draft(ALICE, {"body": body})
-            house.pipeline.send(tx, room, draft)
-
-    await house.db.write(step)
+    await say_at_once(house, room, bodies)
     there.hold.set()
     await there.until(lambda: len(there.bodies) == 121)
     assert there.bodies == ["0", *bodies]
     assert [len(each["pdus"]) for each in there.transactions.values()] == [1, 50, 50, 20]
+
+
+async def test_who_lacks_much_is_not_flooded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "FIRST_REST_MS", 10)
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                house.world.time.pass_(1)
+                await asyncio.sleep(0.01)
+
+    there.digests.clear()
+    await say_at_once(house, room, [str(number) for number in range(220)])
+    await until(lambda: len(there.asked) == 4)
+    assert len(there.pdus) == 50
+    assert set(there.asked) == {house.rooms.id_of(there.pdus[-1], room)}
+    there.digests.set()
+    await until(lambda: len(there.bodies) == 220)
+    # It is not waited for without end: it may not want that event at all.
+    there.digests.clear()
+    there.asked.clear()
+    await say_at_once(house, room, [str(number) for number in range(60)])
+    await until(lambda: len(there.bodies) == 280)
+    assert len(there.asked) == sender.MAX_RESTS + 1
+    assert house.world.destinations.state_of(there.peer.name) is None
 
 
 async def test_a_server_that_was_down_gets_everything(house: House) -> None:

@@ -245,16 +245,18 @@ class FederationClient:
         """Tell the back-off what an error says about the server as a whole."""
         if isinstance(error, HttpError) and error.status == _TOO_MANY:
             self._destinations.failed(destination, str(error), retry_after=error.retry_after)
-        elif isinstance(error, HttpError) and error.errcode is not None and error.status not in _GATEWAY_TROUBLE:
+        elif isinstance(error, HttpError) and error.is_json and error.status not in _GATEWAY_TROUBLE:
             self._destinations.answered(destination)
         elif isinstance(error, AnswerTooLarge):
             return  # the server is there; it is the request that cannot be served
         elif isinstance(error, HttpError):
-            # Not in Matrix's words: a proxy in front of nothing, or no Matrix server at all.
+            # Not in JSON: a proxy in front of nothing, or no Matrix server at all. (Synapse knows an error that is an
+            # empty string: 404 for an event that it does not have.)
             self._destinations.failed(destination, str(error), retry_after=error.retry_after)
         else:
+            unreachable = isinstance(error, Unreachable)
             local = isinstance(error, Unreachable) and error.local
-            self._destinations.failed(destination, str(error), local=local)
+            self._destinations.failed(destination, str(error), local=local, cheap=unreachable)
 
 
 def _object(answer: Received) -> dict[str, Any]:
@@ -265,9 +267,10 @@ def _object(answer: Received) -> dict[str, Any]:
 
 async def _error_of(answer: StreamedAnswer) -> HttpError:
     """The error in an answer, whatever form it has. Raises Unreachable and TimedOut if it cannot be read."""
-    errcode, message = None, ""
+    errcode, message, is_json = None, "", False
     try:
         parsed = canonical_json.loads(await answer.read(MAX_ERROR_BYTES))
+        is_json = True
         if isinstance(parsed, dict):
             given, text = parsed.get("errcode"), parsed.get("error")
             errcode = given[:100] if isinstance(given, str) else None
@@ -276,4 +279,4 @@ async def _error_of(answer: StreamedAnswer) -> HttpError:
         pass
     wait = answer.headers.get("retry-after", "")
     retry_after = float(wait) if wait.isdecimal() and len(wait) < 7 else None
-    return HttpError(answer.status, errcode, message, retry_after)
+    return HttpError(answer.status, errcode, message, retry_after, is_json=is_json)

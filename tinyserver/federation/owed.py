@@ -5,6 +5,7 @@ spec: server-server-api#transactions
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -26,12 +27,14 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 @dataclass(slots=True)
 class Portion:
     """Everything that a server is owed up to the position `end`. `txn_id` follows from what is in it; "" where that
-    is nothing."""
+    is nothing. Where it holds as many events as it may, `last_event` is the ID of the last one in the room that most of
+    them belong to."""
 
     end: int
     pdus: list[dict[str, Any]] = field(default_factory=list)
     edus: list[dict[str, Any]] = field(default_factory=list)
     txn_id: str = ""
+    last_event: str = ""
 
 
 def next_portion(tx: ReadTransaction, server: int, server_name: str, after: int, until: int) -> Portion:
@@ -48,7 +51,11 @@ def next_portion(tx: ReadTransaction, server: int, server_name: str, after: int,
     nids, end = outgoing.next_events(tx, server, after, end, MAX_PDUS)
     stored = events.get_many(tx, nids)
     kept = [stored[nid].event for nid in nids]
-    portion = Portion(end, [event.pdu for event in kept if domain_of(event.sender) != server_name])
+    told = [event for event in kept if domain_of(event.sender) != server_name]
+    portion = Portion(end, [event.pdu for event in told])
+    if told and len(nids) == MAX_PDUS:
+        busiest = Counter(event.room_id for event in told).most_common(1)[0][0]
+        portion.last_event = [event.event_id for event in told if event.room_id == busiest][-1]
     portion.edus = [_message_edu(message) for message in messages]
     portion.edus += [list_update_edu(tx, update) for update in updates]
     if portion.pdus or portion.edus:

@@ -4,6 +4,9 @@ What is owed follows from the store (`tinyserver.storage.outgoing`): a log of ev
 up to which it has everything. In memory there is an `_Outbox` only for servers that lack something. A server that
 fails costs nothing until it is time to try again (`Destinations` says when), or until it makes a request itself.
 
+Who lacks much is not flooded: some servers acknowledge a transaction before they deal with it, and drop what they have
+too much of. After each full one they get the next when they can show its last event.
+
 The ID of a transaction follows from what is in it of what is kept: sent again after a crash it is the same, unless
 something new has come meanwhile. Events and messages to devices are known by their own IDs in any case.
 
@@ -26,7 +29,7 @@ from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
 from tinyserver.federation.owed import Portion, next_portion
 from tinyserver.federation.pending_edus import Pending, PendingEdus, Read, as_edus
-from tinyserver.outgoing.errors import OutgoingError
+from tinyserver.outgoing.errors import HttpError, OutgoingError
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.storage import names, outgoing, server_stays
 from tinyserver.storage.database import Commit, Database
@@ -36,6 +39,7 @@ from tinyserver.storage.transaction import Change, ReadTransaction, Topic, Write
 log = logging.getLogger(__name__)
 
 MAX_EDUS = 100
+_NOT_FOUND = 404
 _OWING = frozenset((Topic.OUTGOING, Topic.OUTGOING_DEVICES, Topic.OUTGOING_MESSAGES))
 MAX_AT_ONCE = 20
 """How many servers are sent to at the same time."""
@@ -47,6 +51,10 @@ SAVE_DELAY = 1.0
 """Seconds in which servers that got something are noted with one write."""
 TIDY_EVERY = 500
 """After so many noted servers, what nobody needs any more is forgotten."""
+FIRST_REST_MS = 250
+MAX_RESTS = 5
+"""How often a server that was sent much is waited for, twice as long each time."""
+ASK_TIMEOUT = 15.0
 FIRST_PAUSE_MS = 30_000
 LONGEST_PAUSE_MS = 3600 * 1000
 
@@ -64,7 +72,9 @@ class _Batch:
 @dataclass(slots=True, eq=False)
 class _Outbox:
     """A server that lacks something: it has everything up to the position `sent`, and may be owed something up to
-    `owed_until`. `refusals` counts answers that say no, after which it is tried again at `retry_at` (ms)."""
+    `owed_until`. `refusals` counts answers that say no, after which it is tried again at `retry_at` (ms). `busy_with`
+    is an event of a full transaction that it may not have dealt with yet; it was left in peace for that `rests` times,
+    now until `rests_until` (ms)."""
 
     name: str
     nid: int
@@ -75,6 +85,9 @@ class _Outbox:
     is_greeting: bool = False
     refusals: int = 0
     retry_at: int = 0
+    busy_with: str = ""
+    rests: int = 0
+    rests_until: int = 0
 
     @property
     def has_work(self) -> bool:
@@ -219,8 +232,9 @@ class FederationSender:
         """There is something for a server."""
         if name in self._running or name in self._ready or self._closing.is_set() or name == self._server_name:
             return
-        if self._is_left_alone(name):
-            self._wake_at(self._retry_at(name), name)
+        when = max(self._retry_at(name), self._outboxes[name].rests_until)
+        if when > self._clock.now_ms():
+            self._wake_at(when, name)
             return
         self._ready[name] = None
         self._run_ready()
@@ -263,6 +277,8 @@ class FederationSender:
         """Send a server all that it lacks, as far as it takes it."""
         try:
             while outbox.has_work and not self._is_left_alone(outbox.name) and not self._closing.is_set():
+                if outbox.busy_with and not await self._is_done(outbox):
+                    break
                 await self._send_some(outbox)
         except OutgoingError as error:
             log.debug("%s was sent nothing: %s", outbox.name, error)
@@ -277,6 +293,19 @@ class FederationSender:
             elif not self._closing.is_set():
                 self._wake(outbox.name)
             self._run_ready()
+
+    async def _is_done(self, outbox: _Outbox) -> bool:
+        """Whether a server has dealt with what it was sent before, or is not waited for any longer."""
+        path = path_of("_matrix", "federation", "v1", "event", outbox.busy_with)
+        try:
+            await self._client.get(outbox.name, path, timeout=ASK_TIMEOUT)
+        except HttpError as error:
+            if error.status == _NOT_FOUND and error.errcode in (None, "M_NOT_FOUND") and outbox.rests < MAX_RESTS:
+                outbox.rests_until = self._clock.now_ms() + (FIRST_REST_MS << outbox.rests)
+                outbox.rests += 1
+                return False
+        outbox.busy_with, outbox.rests = "", 0
+        return True
 
     async def _send_some(self, outbox: _Outbox) -> None:
         batch, portion = await self._next(outbox)
@@ -295,6 +324,7 @@ class FederationSender:
             self._save()
         outbox.batch, outbox.is_greeting, outbox.refusals = None, False, 0
         outbox.sent = max(outbox.sent, batch.end)
+        outbox.busy_with = portion.last_event
 
     async def _next(self, outbox: _Outbox) -> tuple[_Batch, Portion]:
         """What is sent next: what was tried before, or the oldest of what is owed together with other EDUs."""

@@ -43,11 +43,21 @@ class HttpError(OutgoingError):
         errcode: Matrix's code in the answer, or None where it holds none.
         message: the other side's words, "" where there are none.
         retry_after: seconds to wait that it asks for, or None.
+        is_json: its body is JSON of whatever kind.
     """
 
-    def __init__(self, status: int, errcode: str | None, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        errcode: str | None,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        is_json: bool = False,
+    ) -> None:
         super().__init__(f"{status} {errcode or '(no errcode)'} {message}".rstrip())
         self.status = status
         self.errcode = errcode
         self.message = message
         self.retry_after = retry_after
+        self.is_json = is_json or errcode is not None
