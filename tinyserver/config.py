@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tinyserver.protocol import base64
-from tinyserver.protocol.identifiers import is_valid_server_name
+from tinyserver.protocol.errors import InvalidUsername
+from tinyserver.protocol.identifiers import check_localpart, is_valid_server_name
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
 
 T = TypeVar("T")
@@ -299,6 +300,21 @@ class UnifiedPush:
 
 
 @dataclass(frozen=True, slots=True)
+class Administration:
+    """The server's own account: it sends notices to people, and takes commands from administrators."""
+
+    account: str = setting(
+        "What stands before the colon in its user ID. Nobody can log in to it. With another name it begins anew, with "
+        "new rooms.",
+        "tinyserver",
+    )
+    room: bool = setting(
+        "Whether it invites administrators to a room, #admins, where it takes commands and tells of what it needs.",
+        True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """Memory."""
 
@@ -370,6 +386,7 @@ class Config:
     unifiedpush: UnifiedPush = setting("", UnifiedPush())
     support: Support = setting("", Support())
     policy_server: PolicyServer = setting("", PolicyServer())
+    administration: Administration = setting("", Administration())
     cache: Cache = setting("", Cache())
     log: Log = setting("", Log())
 
@@ -530,6 +547,10 @@ def _check(config: Config) -> None:
         raise ConfigError(f'"server_name" must be a name such as "example.org", not {config.server_name!r}.')
     if config.rooms.default_version not in ROOM_VERSIONS:
         raise ConfigError(f'"rooms.default_version" must be one of {", ".join(ROOM_VERSIONS)}.')
+    try:
+        check_localpart(config.administration.account, config.server_name)
+    except InvalidUsername as error:
+        raise ConfigError(f'"administration.account" must be the name of an account: {error.message}') from error
     if not config.listen:
         raise ConfigError('"listen" is empty: add a [[listen]] section with an address.')
     for index, listener in enumerate(config.listen):

@@ -253,3 +253,19 @@ async def test_rate_limits(make_server: MakeServer, tmp_path: Path, connect: Con
     anybody, body = connect(server), {"username": "somebody", "password": "wonderland-1865"}
     for status in (401, 401, 429):
         await anybody.request("POST", "/register", body, expect=status)
+
+
+async def test_the_servers_own_account_is_no_services(
+    make_server: MakeServer, tmp_path: Path, connect: Connect, new_user: NewUser
+) -> None:
+    server = make_server(config=write(tmp_path, registration("irc", TOKEN).replace("@shared_.*", "@.*")))
+    root, service = await new_user("root", server=server, admin=True), connect(server, TOKEN)
+    own = f"@tinyserver:{server.server_name}"
+    await root.sync_until(lambda answer: answer.get("rooms", {}).get("invite"))  # by that account
+    await service.request("GET", f"/account/whoami?user_id={quote(own)}", expect=403, errcode="M_FORBIDDEN")
+    await service.request("GET", f"/account/whoami?user_id={quote(root.user_id)}")
+    login = {"type": SERVICE, "identifier": {"type": "m.id.user", "user": own}}
+    await service.request("POST", "/login", login, expect=400, errcode="M_EXCLUSIVE")
+    fresh = make_server(config=write(tmp_path, registration("irc", TOKEN).replace("@shared_.*", "@.*")))
+    body = {"type": SERVICE, "username": "tinyserver", "inhibit_login": True}
+    await connect(fresh, TOKEN).request("POST", "/register", body, expect=400, errcode="M_EXCLUSIVE")

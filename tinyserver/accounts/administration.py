@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from tinyserver.accounts.authentication import TokenCache
 from tinyserver.accounts.last_seen import LastSeen
 from tinyserver.accounts.management import AccountManagement
+from tinyserver.accounts.own import OwnAccount
 from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.sessions import Sessions
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
@@ -45,6 +46,7 @@ class AccountAdministration:
         sessions: ends them.
         management: passwords, and the end of accounts.
         last_seen: when devices were used.
+        own: the server's own account, which nobody changes.
         server_name: this server.
     """
 
@@ -55,6 +57,7 @@ class AccountAdministration:
         sessions: Sessions,
         management: AccountManagement,
         last_seen: LastSeen,
+        own: OwnAccount,
         server_name: str,
     ) -> None:
         self._db = db
@@ -62,6 +65,7 @@ class AccountAdministration:
         self._sessions = sessions
         self._management = management
         self._last_seen = last_seen
+        self._own = own
         self._server_name = server_name
 
     # -- looking ---------------------------------------------------------------------------------
@@ -72,9 +76,9 @@ class AccountAdministration:
         Raises:
             InvalidParam: no user ID of this server.
             NotFound: no such account, or it is closed.
-            Forbidden: another administrator's.
+            Forbidden: another administrator's, or the server's own.
         """
-        self._check_local(user_id)
+        self._check_changeable(user_id)
         return self._db.glance(lambda tx: _in_use(tx, user_id, by))
 
     async def page(
@@ -171,7 +175,7 @@ class AccountAdministration:
         Raises:
             As :meth:`state`, and NotFound for a device that is not there.
         """
-        self._check_local(user_id)
+        self._check_changeable(user_id)
 
         def step(tx: WriteTransaction) -> int:
             user = _in_use(tx, user_id, by).nid
@@ -192,7 +196,7 @@ class AccountAdministration:
         equals: bool = False,
     ) -> None:
         """Change an account. `equals`: also that of another administrator."""
-        self._check_local(user_id)
+        self._check_changeable(user_id)
 
         def step(tx: WriteTransaction) -> None:
             _check_other(user_id, by)
@@ -201,6 +205,10 @@ class AccountAdministration:
             tx.on_commit(lambda: self._cache.drop_user(user.nid))
 
         await self._db.write(step)
+
+    def _check_changeable(self, user_id: str) -> None:
+        self._check_local(user_id)
+        self._own.check_not_own(user_id)
 
     def _check_local(self, user_id: str) -> None:
         if not is_valid_user_id(user_id) or domain_of(user_id) != self._server_name:

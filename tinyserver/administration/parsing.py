@@ -61,7 +61,7 @@ def parse(text: str, commands: Mapping[str, Command]) -> Asked:
         InvalidParam: it lacks arguments, or has wrong ones. The message says how the command is used.
     """
     words = split(text)
-    name = " ".join(words[:2])
+    name = " ".join(words[:2]).lower()  # phones begin with a capital letter
     command = commands.get(name)
     if command is None:
         raise NotFound(f"There is no command {name[:50]!r}. Say help for a list.")

@@ -37,6 +37,7 @@ class Service:
         sender: its own user.
         nid: its number in the database, 0 before `Services.load`.
         is_configured: whether it stands in the configuration (else it was added while the server ran).
+        not_owned: a user ID that is no service's, whatever its namespaces are.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Service:
         self.nid = nid
         self.is_configured = is_configured
         self.sender = f"@{registration.sender_localpart}:{server_name}"
+        self.not_owned = ""
         self._server_name = server_name
         self._users: BoundedCache[str, bool] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
 
@@ -58,8 +60,9 @@ class Service:
         """Whether a user is the service's own, or a local one in its namespaces."""
         known = self._users.get(user_id)
         if known is None:
-            known = user_id == self.sender or (
-                domain_of(user_id) == self._server_name and _any_matches(self.registration.users, user_id)
+            known = user_id != self.not_owned and (
+                user_id == self.sender
+                or (domain_of(user_id) == self._server_name and _any_matches(self.registration.users, user_id))
             )
             self._users.put(user_id, known)
         return known
@@ -87,6 +90,7 @@ class Services:
     Args:
         files: the registration files of the configuration. They are read at once; what the database holds comes with
             `load`.
+        own_account: the user ID of the server's own account, for which no service acts.
 
     Attributes:
         all: the services that are registered now.
@@ -97,10 +101,13 @@ class Services:
         ConfigError: a file cannot be read or used.
     """
 
-    def __init__(self, db: Database, clock: Clock, server_name: str, files: Sequence[str]) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, server_name: str, files: Sequence[str], own_account: str = ""
+    ) -> None:
         self._db = db
         self._clock = clock
         self._server_name = server_name
+        self._own_account = own_account
         self._configured = [_read(file, server_name) for file in files]
         self.all: tuple[Service, ...] = ()
         self.listening: tuple[Service, ...] = ()
@@ -199,6 +206,8 @@ class Services:
 
     def _set(self, services: Iterable[Service]) -> None:
         self.all = tuple(services)
+        for service in self.all:
+            service.not_owned = self._own_account
         self.listening = tuple(service for service in self.all if service.registration.url is not None)
         self._by_token = {digest(service.registration.as_token): service for service in self.all}
         for tell in self.on_change:

@@ -62,9 +62,11 @@ class UserDirectory:
         db: where they are stored.
         indexing: notes names; is brought up to date before each search.
         server_name: this server.
+        own_account: the user ID of the server's own account, which is not found.
     """
 
-    def __init__(self, db: Database, indexing: SearchIndexing, server_name: str) -> None:
+    def __init__(self, db: Database, indexing: SearchIndexing, server_name: str, own_account: str = "") -> None:
+        self._own_account = own_account
         self._db = db
         self._indexing = indexing
         self._suffix = f":{server_name}"
@@ -132,6 +134,8 @@ class UserDirectory:
 
     def _shown(self, tx: ReadTransaction, reader: int, user: int, user_id: str) -> FoundUser | None:
         """A user as the reader may see them; None: not at all."""
+        if user_id == self._own_account:
+            return None
         if user_id.endswith(self._suffix):
             account = accounts.get(tx, user)
             if account is None or account.is_deactivated or account.is_guest:

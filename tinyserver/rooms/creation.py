@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -126,8 +126,13 @@ class RoomCreation:
         self._server_name = server_name
         self._default_version = default_version
 
-    async def create(self, request: RoomRequest) -> str:
+    async def create(
+        self, request: RoomRequest, then: Callable[[WriteTransaction, RoomRow], None] | None = None
+    ) -> str:
         """Make a room and invite people to it.
+
+        Args:
+            then: what else is to be stored with the room, in the same commit.
 
         Returns:
             The room ID.
@@ -177,6 +182,8 @@ class RoomCreation:
                 self._send(tx, room, invite)
             if request.is_public:
                 rooms.set_public(tx, room.nid, True)
+            if then is not None:
+                then(tx, rooms.get(tx, room.nid))
             return room.room_id
 
         room_id = await self._db.write(step)

@@ -85,7 +85,7 @@ class AccountParts:
             server_name=core.server_name,
             mode=config.mode,
             allow_guests=config.allow_guests,
-            reservations=[appservices.services],
+            reservations=[appservices.services, core.own_account],
             emails=self.mail.validation,
             email_mode=config.email,
             email_stage=self.mail.registration_stage,
@@ -115,7 +115,7 @@ class AccountParts:
         )
         router.add(AccountApi(self.management))
         self.administration = AccountAdministration(
-            db, self._token_cache, self.sessions, self.management, self.last_seen, core.server_name
+            db, self._token_cache, self.sessions, self.management, self.last_seen, core.own_account, core.server_name
         )
         router.add(ModerationApi(self.administration))
         self.devices = Devices(db, self.sessions, self.passwords, self.uia, self.last_seen)

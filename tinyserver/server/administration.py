@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Commands
+from tinyserver.administration.conversation import Conversation
 from tinyserver.administration.emails import EmailCommands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
 from tinyserver.administration.reports import ReportCommands
+from tinyserver.administration.room import AdminRoom
 from tinyserver.administration.rooms import RoomCommands
 from tinyserver.administration.server import ServerCommands
 from tinyserver.administration.tokens import TokenCommands
 from tinyserver.administration.users import UserCommands
+from tinyserver.administration.warnings import Warnings
 from tinyserver.api.admin.commands import CommandsApi, LocalCommandsApi
 from tinyserver.api.oauth.locations import invitation_link
 from tinyserver.api.routing import Router
@@ -26,7 +31,7 @@ from tinyserver.server.transport import Transport
 
 
 class AdministrationParts:
-    """The parts. `commands` are all commands that there are."""
+    """The parts. `commands` are all commands that there are, `room` is where administrators give them by chat."""
 
     def __init__(
         self,
@@ -58,6 +63,12 @@ class AdministrationParts:
             ]
         )
 
+        own = core.own_account
+        conversation = Conversation(self.commands, time.monotonic)
+        self.room = AdminRoom(db, core.bell, own, rooms.creation, rooms.pipeline, conversation, name)
+        self._warnings = Warnings(db, core.bell, clock, self.room, core.data.path, time.monotonic)
+        self._has_room = core.config.administration.room
+
     def serve(self, router: Router) -> None:
         """Give the endpoints to the router."""
         router.add(CommandsApi(self.commands))
@@ -69,7 +80,12 @@ class AdministrationParts:
     def start(self) -> None:
         """Go on with what a stop of the server interrupted."""
         self._closing.start()
+        if self._has_room:
+            self.room.start()
+            self._warnings.start()
 
     async def stop(self) -> None:
         """End what is being done."""
         await self._closing.close()
+        await self._warnings.close()
+        await self.room.close()

@@ -31,7 +31,7 @@ class AppserviceParts:
     def __init__(self, core: Core, transport: Transport) -> None:
         db, name = core.db, core.server_name
         self._core = core
-        self.services = Services(db, core.clock, name, core.config.appservices.files)
+        self.services = Services(db, core.clock, name, core.config.appservices.files, core.own_account.user_id)
         self.tokens = Masquerade(db, self.services)
         interests = self._interests = Interests(self.services, name)
         self.followers = (interests,)

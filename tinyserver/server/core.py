@@ -6,6 +6,7 @@ import secrets
 import time
 
 from tinyserver.accounts.ignored_users import IgnoredUsers
+from tinyserver.accounts.own import OwnAccount
 from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
@@ -45,6 +46,8 @@ class Core:
         self.partial_rooms = PartialRooms(self.db)
         self.ignored_users = IgnoredUsers()
         self.push_rules = PushRules(self.db)
+
+        self.own_account = OwnAccount(self.clock, config.administration.account, config.server_name)
 
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
         self.public_url = PublicUrl(config.public_url)

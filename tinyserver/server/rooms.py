@@ -77,12 +77,12 @@ class RoomParts:
             core, transport, self.fetching, self.appender, self.pipeline, appservices.followers
         )
         self.membership = self.participation.membership()
-        creation = RoomCreation(db, self.pipeline, self.membership, services, name, config.rooms.default_version)
+        self.creation = RoomCreation(db, self.pipeline, self.membership, services, name, config.rooms.default_version)
         sending = Sending(db, self.pipeline, self.membership, name)
-        upgrades = RoomUpgrades(db, self.pipeline, creation, core.partial_rooms)
+        upgrades = RoomUpgrades(db, self.pipeline, self.creation, core.partial_rooms)
         limits = Limits(int(config.delayed_events.max_delay * 1000), config.delayed_events.max_scheduled)
         self.delayed_events = DelayedEvents(db, sending, core.clock, time.monotonic, limits)
-        core.router.add(RoomsApi(creation, sending, upgrades, self.delayed_events))
+        core.router.add(RoomsApi(self.creation, sending, upgrades, self.delayed_events))
         core.router.add(DelayedEventsApi(self.delayed_events))
         core.router.add(MembershipApi(self.membership))
         self._add_history(core)
@@ -113,7 +113,7 @@ class RoomParts:
         router.add(ClientSpacesApi(Spaces(db, self.aliases, name, time.monotonic, space_queries)))
         self.search_indexing = SearchIndexing(db, core.bell)
         router.add(SearchApi(MessageSearch(db, self.search_indexing, core.clock, core.ignored_users)))
-        router.add(UsersApi(UserDirectory(db, self.search_indexing, name)))
+        router.add(UsersApi(UserDirectory(db, self.search_indexing, name, core.own_account.user_id)))
         router.add(NotificationsApi(PastNotifications(db, core.clock, core.push_rules, core.ignored_users)))
 
     def start(self) -> None:

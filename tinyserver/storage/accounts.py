@@ -8,7 +8,7 @@ from typing import Any
 
 from tinyserver.storage import names
 from tinyserver.storage.memberships import Membership
-from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ def add(
         "INSERT INTO users (nid, password, admin, guest, created) VALUES (?, ?, ?, ?, ?)",
         (nid, password, int(admin), int(guest), created),
     )
+    if admin:
+        tx.changed(Topic.ADMINISTRATION, nid)
     return nid
 
 
@@ -97,11 +99,14 @@ def set_password(tx: WriteTransaction, nid: int, password: str | None) -> None:
 def upgrade_guest(tx: WriteTransaction, nid: int, password: str, *, admin: bool) -> None:
     """A guest became an ordinary account."""
     tx.execute("UPDATE users SET guest = 0, password = ?, admin = ? WHERE nid = ?", (password, int(admin), nid))
+    if admin:
+        tx.changed(Topic.ADMINISTRATION, nid)
 
 
 def set_admin(tx: WriteTransaction, nid: int, admin: bool) -> None:
     """Note whether an account is an administrator's."""
     tx.execute("UPDATE users SET admin = ? WHERE nid = ?", (int(admin), nid))
+    tx.changed(Topic.ADMINISTRATION, nid)
 
 
 def set_suspended(tx: WriteTransaction, nid: int, suspended: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyserver.storage import names
-from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ def add(tx: WriteTransaction, reporter: int, subject: str, room_id: str | None, 
         "INSERT OR REPLACE INTO reports (reporter, subject, room, reason, ts) VALUES (?, ?, ?, ?, ?)",
         (reporter, subject, room_id, reason, ts),
     )
+    tx.changed(Topic.ADMINISTRATION, 0)
 
 
 def newest(tx: ReadTransaction, before: int, limit: int) -> list[ReportRow]:
@@ -50,6 +51,12 @@ def after(tx: ReadTransaction, nid: int, limit: int) -> list[ReportRow]:
         "SELECT nid, reporter, subject, room, reason, ts FROM reports WHERE nid > ? ORDER BY nid LIMIT ?", (nid, limit)
     )
     return [ReportRow(row[0], names.text(tx, row[1]), *row[2:]) for row in rows]
+
+
+def count_after(tx: ReadTransaction, nid: int) -> tuple[int, int]:
+    """How many reports have numbers above another, and the greatest of them (that other number if there is none)."""
+    count, last = tx.row("SELECT count(*), max(nid) FROM reports WHERE nid > ?", (nid,))
+    return count, nid if last is None else last
 
 
 def remove(tx: WriteTransaction, nid: int) -> bool:

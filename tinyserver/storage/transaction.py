@@ -43,6 +43,9 @@ class Topic(IntEnum):
     """A user has read something (nid: the user)."""
     APPSERVICE = 11
     """An application service is owed something (nid: the service)."""
+    ADMINISTRATION = 12
+    """Something for the administrators: somebody has become one, or is none any more (nid: the user), or something was
+    reported (nid: 0)."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
