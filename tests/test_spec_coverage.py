@@ -26,7 +26,6 @@ OUTGOING = "this server calls it, others serve it"
 OUTGOING_APIS = ("application-service", "push-gateway")
 
 MAIL = "identity servers and what needs them are not built yet"
-BRIDGES = "nothing is sent to application services yet"
 POLICY = "policy servers are servers of their own kind: this one asks them, and is asked for no signatures"
 IDENTITY = "identity servers are not built yet"
 
@@ -36,16 +35,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         f"POST {_C3}/account/3pid",
         f"POST {_C3}/account/3pid/bind",
         f"POST {_C3}/account/3pid/unbind",
-    ),
-    BRIDGES: (
-        f"POST {_C1}/appservice/{{}}/ping",
-        f"PUT {_C3}/directory/list/appservice/{{}}/{{}}",
-        f"GET {_C3}/thirdparty/protocols",
-        f"GET {_C3}/thirdparty/protocol/{{}}",
-        f"GET {_C3}/thirdparty/location/{{}}",
-        f"GET {_C3}/thirdparty/user/{{}}",
-        f"GET {_C3}/thirdparty/location",
-        f"GET {_C3}/thirdparty/user",
     ),
     POLICY: ("POST /_matrix/policy/v1/sign",),
     IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),

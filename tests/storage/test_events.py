@@ -264,6 +264,8 @@ async def test_forgotten_until_wanted_again(world: World) -> None:
 
 # Read at start or by administrators, or of tables that hold a row or a handful.
 MAY_SCAN = (
+    "FROM appservice_rooms a INDEXED BY appservice_rooms_by_room",  # the lists of all networks are wanted
+    "count(DISTINCT room) FROM appservice_rooms",
     "registration FROM appservices",  # they are few, and all of them are wanted
     "FROM (SELECT ts, sender FROM events ORDER BY nid DESC LIMIT 2000)",
     "max(seen_ts) FROM devices",

@@ -25,6 +25,7 @@ from tinyserver.protocol.errors import (
     UserSuspended,
 )
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_namespaced_id, parse_mxc_uri, parse_user_id
+from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.storage import accounts, names, profiles
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
@@ -70,6 +71,7 @@ class Profiles:
     Args:
         propagator: told after a display name or avatar was stored.
         remote: asked for users of other servers; without it those are not found.
+        on_demand: makes users who are asked for.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Profiles:
         directory: AccountsDirectory,
         propagator: ProfilePropagator | None = None,
         remote: RemoteProfiles | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
+        self._on_demand = on_demand or NothingOnDemand()
         self._db = db
         self._directory = directory
         self._propagator = propagator
@@ -93,7 +97,12 @@ class Profiles:
         """
         _check_user_id(user_id)
         if self._directory.is_local(user_id):
-            return self._db.glance(lambda tx: _local(tx, user_id))
+            fields = self._db.glance(lambda tx: _local(tx, user_id))
+            if fields is None and await self._on_demand.user(user_id):
+                fields = self._db.glance(lambda tx: _local(tx, user_id))
+            if fields is None:
+                raise NotFound("There is no such user.")
+            return fields
         if self._remote is None:
             raise NotFound("There is no profile of this user.")
         return await self._remote.fetch(user_id, None)
@@ -199,11 +208,9 @@ def check_field_name(field: str) -> None:
         raise InvalidParam("A profile field is called displayname, avatar_url, m.tz, or like com.example.field.")
 
 
-def _local(tx: ReadTransaction, user_id: str) -> dict[str, Any]:
+def _local(tx: ReadTransaction, user_id: str) -> dict[str, Any] | None:
     account = accounts.find(tx, user_id)
-    if account is None:
-        raise NotFound("There is no such user.")
-    return _fields(tx, account.nid)
+    return None if account is None else _fields(tx, account.nid)
 
 
 def _fields(tx: ReadTransaction, user: int) -> dict[str, Any]:

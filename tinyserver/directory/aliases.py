@@ -15,6 +15,7 @@ from tinyserver.protocol.identifiers import InvalidIdentifier, domain_of, parse_
 from tinyserver.rooms.access import known_room, membership_of
 from tinyserver.rooms.creation import AliasReservations
 from tinyserver.rooms.drafts import EventDraft
+from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.visibility import is_world_readable
 from tinyserver.storage import memberships, names, room_state, rooms
@@ -52,6 +53,7 @@ class Aliases:
         server_name: this server.
         reservations: who lays claim to aliases.
         remote: other servers' aliases, or None without federation.
+        on_demand: makes aliases that are asked for.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Aliases:
         server_name: str,
         reservations: AliasReservations,
         remote: RemoteAliases | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
+        self._on_demand = on_demand or NothingOnDemand()
         self._db = db
         self._pipeline = pipeline
         self._server_name = server_name
@@ -81,14 +85,19 @@ class Aliases:
                 raise _not_found(alias)
             return ResolvedAlias(*await self._remote.resolve_alias(alias))
 
-        def step(tx: ReadTransaction) -> ResolvedAlias:
+        def step(tx: ReadTransaction) -> ResolvedAlias | None:
             found = rooms.of_alias(tx, alias)
             if found is None:
-                raise _not_found(alias)
+                return None
             room = rooms.get(tx, found[0])
             return ResolvedAlias(room.room_id, self._servers(tx, room))
 
-        return self._db.glance(step)
+        found = self._db.glance(step)
+        if found is None and await self._on_demand.alias(alias):
+            found = self._db.glance(step)
+        if found is None:
+            raise _not_found(alias)
+        return found
 
     async def add(self, requester: Requester, alias: str, room_id: str) -> None:
         """Point a new alias of this server to a room.

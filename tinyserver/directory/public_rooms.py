@@ -20,7 +20,7 @@ from tinyserver.rooms.access import known_room
 from tinyserver.storage import room_directory, rooms
 from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.database import Database
-from tinyserver.storage.room_directory import ListedRoom, Place
+from tinyserver.storage.room_directory import ListedRoom, Listing, Network, Own, Place
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 MAX_ROOMS = 500
@@ -64,6 +64,13 @@ class RemoteDirectories(Protocol):
         """A page of another server's directory, as that server gave it (its shape checked)."""
 
 
+class NetworkLists(Protocol):
+    """The lists of rooms that are kept for other networks (implemented by application services)."""
+
+    def instance(self, instance_id: str) -> Network | None:
+        """The list of an instance of a network; None: there is none."""
+
+
 class PublicRooms:
     """The directory of this server.
 
@@ -71,9 +78,17 @@ class PublicRooms:
         db: where rooms are stored.
         server_name: this server.
         remote: other servers' directories, or None without federation.
+        networks: the lists of networks, or None where there are none.
     """
 
-    def __init__(self, db: Database, server_name: str, remote: RemoteDirectories | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        server_name: str,
+        remote: RemoteDirectories | None = None,
+        networks: NetworkLists | None = None,
+    ) -> None:
+        self._networks = networks
         self._db = db
         self._server_name = server_name
         self._remote = remote
@@ -91,12 +106,13 @@ class PublicRooms:
         limit = min(query.limit or MAX_ROOMS, MAX_ROOMS)
 
         def step(tx: ReadTransaction) -> DirectoryPage:
-            total = room_directory.count(tx)
-            if query.network and not query.all_networks:
-                return DirectoryPage((), None, None, total)  # no network but Matrix itself is known
+            listing = self._listing(query)
+            if listing is None:
+                return DirectoryPage((), None, None, 0)
+            total = room_directory.count(tx, listing)
             if backwards and place is not None:
-                return self._page_before(tx, query, place, limit, total)
-            return self._page_after(tx, query, place, limit, total)
+                return self._page_before(tx, query, listing, place, limit, total)
+            return self._page_after(tx, query, listing, place, limit, total)
 
         return await self._db.read(step)
 
@@ -139,23 +155,37 @@ class PublicRooms:
 
         await self._db.write(step)
 
+    def _listing(self, query: DirectoryQuery) -> Listing | None:
+        """Which list is asked for; None: one that is not known."""
+        if query.all_networks:
+            return Own.EVERYTHING
+        if not query.network:
+            return Own.PUBLIC
+        return None if self._networks is None else self._networks.instance(query.network)
+
     # -- pages -----------------------------------------------------------------------------------
 
     def _page_after(
-        self, tx: ReadTransaction, query: DirectoryQuery, place: Place | None, limit: int, total: int
+        self,
+        tx: ReadTransaction,
+        query: DirectoryQuery,
+        listing: Listing,
+        place: Place | None,
+        limit: int,
+        total: int,
     ) -> DirectoryPage:
-        candidates = room_directory.after(tx, place)
+        candidates = room_directory.after(tx, place, listing)
         found, last, more = self._select(tx, candidates, query, limit)
         first = (found[0].joined, found[0].nid) if found else place
         previous = None
-        if place is not None and first is not None and next(room_directory.before(tx, first), None) is not None:
+        if place is not None and first is not None and any(room_directory.before(tx, first, listing)):
             previous = _token("p", first)
         return DirectoryPage(found, _token("n", last) if more and last is not None else None, previous, total)
 
     def _page_before(
-        self, tx: ReadTransaction, query: DirectoryQuery, place: Place, limit: int, total: int
+        self, tx: ReadTransaction, query: DirectoryQuery, listing: Listing, place: Place, limit: int, total: int
     ) -> DirectoryPage:
-        found, first, more = self._select(tx, room_directory.before(tx, place), query, limit)
+        found, first, more = self._select(tx, room_directory.before(tx, place, listing), query, limit)
         found.reverse()
         last = (found[-1].joined, found[-1].nid) if found else None
         following = _token("n", last) if last is not None else _token("n", (2**40, 0))

@@ -13,7 +13,7 @@ from tinyserver.clock import Clock
 from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError
 from tinyserver.protocol.identifiers import is_valid_room_id
 from tinyserver.rooms.membership import RoomMembership
-from tinyserver.storage import blocked_rooms, memberships, names, rooms
+from tinyserver.storage import appservices, blocked_rooms, memberships, names, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.memberships import Membership
@@ -63,6 +63,7 @@ class RoomClosing:
             if room is None:
                 return []
             rooms.set_public(tx, room.nid, False)
+            appservices.unlist_everywhere(tx, room.nid)
             for alias in rooms.aliases(tx, room.nid):
                 rooms.remove_alias(tx, alias)
             return [names.text(tx, user) for user in _present(tx, room.nid)]

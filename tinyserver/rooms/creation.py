@@ -155,6 +155,8 @@ class RoomCreation:
         if len(request.initial_state) > _MAX_INITIAL_STATE:
             raise InvalidParam(f"At most {_MAX_INITIAL_STATE} events are possible in initial_state")
 
+        await self._membership.look_for(invitees)
+
         def step(tx: WriteTransaction) -> str:
             room = self._begin(tx, version, request, invitees)
             if alias is not None:

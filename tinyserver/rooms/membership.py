@@ -5,7 +5,7 @@ spec: client-server-api#room-membership
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_checks import MemberChecks, check_not_blocked
 from tinyserver.rooms.member_events import member_draft, with_fresh_profile
+from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.rooms.out_of_band import is_resident
 from tinyserver.rooms.partial_state import PartialRooms, check_members_known
 from tinyserver.rooms.pipeline import EventPipeline, Outcome
@@ -61,6 +62,7 @@ class RoomMembership:
         partial: rooms whose members are not all known.
         remote: rooms elsewhere, or None without federation.
         invites: how users of other servers are invited, or None without federation.
+        on_demand: makes users and aliases that are asked for.
 
     Attributes:
         checks: what every member event of a local user has to pass, whoever sends it.
@@ -75,7 +77,9 @@ class RoomMembership:
         partial: PartialRooms,
         remote: RemoteRooms | None = None,
         invites: RemoteInvites | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
+        self._on_demand = on_demand or NothingOnDemand()
         self._invites = invites
         self._db = db
         self._pipeline = pipeline
@@ -203,12 +207,22 @@ class RoomMembership:
             await self.partial.whole(room_id)
             await self.invite_elsewhere(*self._db.glance(drafted))
             return
+        await self.look_for([target])
 
         def step(tx: WriteTransaction) -> None:
             room, draft = drafted(tx)
             self._pipeline.send(tx, room.nid, draft)
 
         await self.partial.write(room_id, step)
+
+    async def look_for(self, user_ids: Iterable[str]) -> None:
+        """Have local users made who do not exist, as far as somebody makes them.
+
+        Raises:
+            Unknown (408): who should know does not answer.
+        """
+        for user_id in user_ids:
+            await self._on_demand.user(user_id)
 
     def is_elsewhere(self, user_id: str) -> bool:
         """Whether a user is one of another server, which has to be asked before the user is invited."""
@@ -397,6 +411,10 @@ class RoomMembership:
             return room_id, []
         if self._remote is not None and domain_of(room_id_or_alias) != self._server_name:
             return await self._remote.resolve_alias(room_id_or_alias)
+        if await self._on_demand.alias(room_id_or_alias):
+            room_id = self._db.glance(lambda tx: _room_of_alias(tx, room_id_or_alias))
+            if room_id is not None:
+                return room_id, []
         raise NotFound(f"There is no room with the alias {room_id_or_alias[:255]}")
 
 

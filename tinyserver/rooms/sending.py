@@ -154,6 +154,7 @@ class Sending:
             check_user_id(state_key)
             if self._membership.is_elsewhere(state_key):
                 return await self._invite_elsewhere(room_id, draft)
+            await self._membership.look_for([state_key])
 
         def step(tx: WriteTransaction) -> str:
             known = self._sent_before(tx, room_id, draft)

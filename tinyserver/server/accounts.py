@@ -68,7 +68,7 @@ class AccountParts:
         self.mail = MailParts(core, transport)
         self._build_registration(core, appservices)
         self._build_management(core, rooms)
-        self._add_belongings(core, transport, rooms)
+        self._add_belongings(core, transport, rooms, appservices)
 
     def _build_registration(self, core: Core, appservices: AppserviceParts) -> None:
         """How accounts are made, and how one gets into them."""
@@ -121,11 +121,17 @@ class AccountParts:
         self.devices = Devices(db, self.sessions, self.passwords, self.uia, self.last_seen)
         router.add(DevicesApi(self.devices))
 
-    def _add_belongings(self, core: Core, transport: Transport, rooms: RoomParts) -> None:
+    def _add_belongings(self, core: Core, transport: Transport, rooms: RoomParts, appservices: AppserviceParts) -> None:
         """Profiles, account data, and what clients may know of themselves."""
         db, router = core.db, core.router
         directory = AccountsDirectory(db, core.server_name)
-        self.profiles = Profiles(db, directory, propagator=rooms.membership, remote=rooms.fetching.queries)
+        self.profiles = Profiles(
+            db,
+            directory,
+            propagator=rooms.membership,
+            remote=rooms.fetching.queries,
+            on_demand=appservices.queries,
+        )
         router.add(ProfileApi(self.profiles))
         router.add(AccountDataApi(AccountData(db, {"m.push_rules": core.push_rules.content})))
         router.add(FiltersApi(Filters(db)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from tinyserver.api.federation.invites import InvitesApi
 from tinyserver.api.federation.transactions import TransactionsApi
@@ -21,10 +20,11 @@ from tinyserver.federation.participation.rooms import FederatedRooms
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.transactions import InboundTransactions
-from tinyserver.rooms.append import Appender, EventFollower
+from tinyserver.rooms.append import Appender
 from tinyserver.rooms.completion import Completion
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
 from tinyserver.server.transport import Transport
 
@@ -69,9 +69,9 @@ class Participation:
         fetching: Fetching,
         appender: Appender,
         pipeline: EventPipeline,
-        followers: Sequence[EventFollower],
+        appservices: AppserviceParts,
     ) -> None:
-        self._followers = followers
+        self._appservices = appservices
         self._core = core
         self._transport = transport
         self._pipeline = pipeline
@@ -88,7 +88,7 @@ class Participation:
             core.server_name,
             time.monotonic,
         )
-        withdrawals = Withdrawals(core.db, transport.key_ring, followers)
+        withdrawals = Withdrawals(core.db, transport.key_ring, appservices.followers)
         self.transactions = InboundTransactions(core.db, self.inbox, withdrawals)
         if core.federates:
             core.router.add(TransactionsApi(self.transactions))
@@ -101,8 +101,9 @@ class Participation:
             self._transport.key_ring,
             self._core.server_name,
         )
+        appservices, on_demand = self._appservices, self._appservices.queries
         if self._queries is None:
-            return RoomMembership(core.db, self._pipeline, name, core.partial_rooms)
+            return RoomMembership(core.db, self._pipeline, name, core.partial_rooms, on_demand=on_demand)
         requests = MemberRequests(client, name, core.signing_key, core.clock)
         joining = RemoteJoin(
             core.db,
@@ -114,11 +115,11 @@ class Participation:
             core.partial_rooms,
             self.member_lists,
         )
-        elsewhere = FederatedRooms(core.db, client, requests, joining, self._queries, name, self._followers)
-        inbound = InboundInvites(core.db, key_ring, name, core.signing_key, self._followers)
+        elsewhere = FederatedRooms(core.db, client, requests, joining, self._queries, name, appservices.followers)
+        inbound = InboundInvites(core.db, key_ring, name, core.signing_key, appservices.followers, on_demand)
         core.router.add(InvitesApi(inbound, core.limiter))
         invites = OutboundInvites(core.db, client, key_ring)
-        return RoomMembership(core.db, self._pipeline, name, core.partial_rooms, elsewhere, invites)
+        return RoomMembership(core.db, self._pipeline, name, core.partial_rooms, elsewhere, invites, on_demand)
 
     def start(self) -> None:
         """Go on with what came and was not taken in yet."""

@@ -20,7 +20,6 @@ from tinyserver.api.client.search import SearchApi
 from tinyserver.api.client.spaces import SpacesApi as ClientSpacesApi
 from tinyserver.api.client.thread_subscriptions import ThreadSubscriptionsApi
 from tinyserver.api.client.users import UsersApi
-from tinyserver.appservices.services import Services
 from tinyserver.directory.aliases import Aliases
 from tinyserver.directory.public_rooms import PublicRooms
 from tinyserver.directory.spaces import Spaces
@@ -73,9 +72,7 @@ class RoomParts:
             self.fetching.missing_events if core.federates else alone,
             PolicyCheck(name, policy_servers),
         )
-        self.participation = Participation(
-            core, transport, self.fetching, self.appender, self.pipeline, appservices.followers
-        )
+        self.participation = Participation(core, transport, self.fetching, self.appender, self.pipeline, appservices)
         self.membership = self.participation.membership()
         self.creation = RoomCreation(db, self.pipeline, self.membership, services, name, config.rooms.default_version)
         sending = Sending(db, self.pipeline, self.membership, name)
@@ -86,7 +83,7 @@ class RoomParts:
         core.router.add(DelayedEventsApi(self.delayed_events))
         core.router.add(MembershipApi(self.membership))
         self._add_history(core)
-        self._add_finding(core, transport, services)
+        self._add_finding(core, transport, appservices)
 
     def _add_history(self, core: Core) -> None:
         """What rooms show: history and state."""
@@ -102,11 +99,11 @@ class RoomParts:
         router.add(ReportsApi(self.reports))
         router.add(ReadReportsApi(self.reports))
 
-    def _add_finding(self, core: Core, transport: Transport, services: Services) -> None:
+    def _add_finding(self, core: Core, transport: Transport, appservices: AppserviceParts) -> None:
         """How rooms, people and messages are found."""
         db, router, name, queries = core.db, core.router, core.server_name, self.fetching.queries
-        self.aliases = Aliases(db, self.pipeline, name, services, queries)
-        self.public_rooms = PublicRooms(db, name, queries)
+        self.aliases = Aliases(db, self.pipeline, name, appservices.services, queries, appservices.queries)
+        self.public_rooms = PublicRooms(db, name, queries, appservices.networks)
         router.add(AliasesApi(self.aliases))
         router.add(PublicRoomsApi(self.public_rooms))
         space_queries = SpaceQueries(transport.client, time.monotonic) if core.federates else None

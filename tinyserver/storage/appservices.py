@@ -72,6 +72,24 @@ def remove(tx: WriteTransaction, service: int) -> None:
     tx.execute("DELETE FROM appservices WHERE nid = ?", (service,))
     tx.execute("DELETE FROM appservice_queue WHERE service = ?", (service,))
     tx.execute("DELETE FROM appservice_transactions WHERE service = ?", (service,))
+    tx.execute("DELETE FROM appservice_rooms WHERE service = ?", (service,))
+
+
+def list_room(tx: WriteTransaction, service: int, network: str, room: int) -> None:
+    """Put a room into a service's list for a network."""
+    tx.execute(
+        "INSERT OR IGNORE INTO appservice_rooms (service, network, room) VALUES (?, ?, ?)", (service, network, room)
+    )
+
+
+def unlist_room(tx: WriteTransaction, service: int, network: str, room: int) -> None:
+    """Take a room out of a service's list for a network."""
+    tx.execute("DELETE FROM appservice_rooms WHERE service = ? AND network = ? AND room = ?", (service, network, room))
+
+
+def unlist_everywhere(tx: WriteTransaction, room: int) -> None:
+    """Take a room out of all lists of services."""
+    tx.execute("DELETE FROM appservice_rooms WHERE room = ?", (room,))
 
 
 def owe(tx: WriteTransaction, service: int, position: int, kind: Kind, ref: int) -> None:

@@ -31,6 +31,7 @@ from tinyserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from tinyserver.protocol.signing import SigningKey
 from tinyserver.rooms.append import EventFollower
 from tinyserver.rooms.member_checks import check_not_blocked, check_wants_invites
+from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.rooms.out_of_band import is_resident, set_out_of_band, with_stripped_state
 from tinyserver.rooms.stripped import stripped_events
 from tinyserver.storage import accounts, rooms
@@ -49,6 +50,7 @@ class InboundInvites:
         signatures: checks events.
         server_name, key: this server, which signs the invites that it takes.
         followers: who is told of them.
+        on_demand: makes users who are asked for.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class InboundInvites:
         server_name: str,
         key: SigningKey,
         followers: Sequence[EventFollower] = (),
+        on_demand: OnDemand | None = None,
     ) -> None:
+        self._on_demand = on_demand or NothingOnDemand()
         self._followers = followers
         self._db = db
         self._signatures = signatures
@@ -93,6 +97,8 @@ class InboundInvites:
             await self._check_state(room_id, version, state)
         signed = sign_event(event.pdu, version, self._server_name, self._key)
         kept = with_stripped_state(parse_pdu(signed, version), "invite_room_state", state)
+
+        await self._on_demand.user(event.state_key or "")
 
         def step(tx: WriteTransaction) -> None:
             assert event.state_key is not None

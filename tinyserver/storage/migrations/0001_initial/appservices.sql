@@ -23,3 +23,12 @@ CREATE TABLE appservice_transactions (
     txn_id  TEXT NOT NULL,
     body    BLOB NOT NULL                   -- JSON
 ) STRICT;
+
+-- The lists of rooms that services keep for their networks.
+CREATE TABLE appservice_rooms (
+    service INTEGER NOT NULL,               -- appservices.nid
+    network TEXT NOT NULL,
+    room    INTEGER NOT NULL,               -- rooms.nid
+    PRIMARY KEY (service, network, room)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX appservice_rooms_by_room ON appservice_rooms (room);
