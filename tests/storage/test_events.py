@@ -264,6 +264,7 @@ async def test_forgotten_until_wanted_again(world: World) -> None:
 
 # Read at start or by administrators, or of tables that hold a row or a handful.
 MAY_SCAN = (
+    "own_account",  # one row
     "FROM appservice_rooms a INDEXED BY appservice_rooms_by_room",  # the lists of all networks are wanted
     "count(DISTINCT room) FROM appservice_rooms",
     "registration FROM appservices",  # they are few, and all of them are wanted
