@@ -50,7 +50,7 @@ EXTRAS: dict[str, str] = {
     rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
     r"/_matrix/static/client/login/": "a page of signing in",
     r"/oauth2/|/(account|link|register)$": "OAuth and its pages, which have no paths in the specification",
-    r"/account/email$": "the page behind the link in a mail",
+    r"/account/(email|unsubscribe)$": "the pages behind the links in mails",
     r"/\.well-known/(openid-configuration|oauth-authorization-server)$": "how OAuth itself finds an issuer's metadata",
     r"/_matrix/client/v1/(rooms/\{\}/thread/|thread_subscriptions$)": "thread subscriptions: MSC4306 and MSC4308",
     rf"{_C3}/rooms/\{{\}}/delayed_event/|{_C1}/delayed_events": "delayed events: MSC4140",

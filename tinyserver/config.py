@@ -211,7 +211,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """Sending mail: confirming mail addresses, new passwords."""
+    """Sending mail: confirming mail addresses, new passwords, missed messages."""
 
     host: str = setting("The mail server. Empty: no mail.", "")
     port: int = setting("Its port.", 587)
@@ -223,6 +223,16 @@ class Smtp:
     sender: str = field(
         default="tinyserver <noreply@example.org>", metadata={"doc": "The sender of the mails.", "key": "from"}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MailNotifications:
+    """Mails that tell of missed messages, to those who want that. Needs [smtp]."""
+
+    delay: Seconds = setting("How long a message must be unread.", 600.0)
+    pause: Seconds = setting("How long until the next mail. It doubles as long as nothing is read.", 3600.0)
+    longest_pause: Seconds = setting("How long until the next mail at most.", 86400.0)
+    with_messages: bool = setting("Whether the messages themselves are in the mail. Encrypted ones never are.", True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +389,7 @@ class Config:
     federation: Federation = setting("", Federation())
     outgoing: Outgoing = setting("", Outgoing())
     smtp: Smtp = setting("", Smtp())
+    mail_notifications: MailNotifications = setting("", MailNotifications())
     voip: Voip = setting("", Voip())
     appservices: Appservices = setting("", Appservices())
     media: Media = setting("", Media())

@@ -19,7 +19,7 @@ from tinyserver.accounts.tokens import digest
 from tinyserver.accounts.uia import Stage, UserInteractiveAuth
 from tinyserver.protocol.errors import Forbidden, NotFound, ThreepidAuthFailed
 from tinyserver.protocol.threepids import EMAIL
-from tinyserver.storage import account_data, accounts, devices, filters, names, profiles, threepids
+from tinyserver.storage import account_data, accounts, devices, filters, names, profiles, pushers, threepids
 from tinyserver.storage.accounts import UserRow
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import DeviceRow
@@ -196,6 +196,7 @@ class AccountManagement:
             self._sessions.remove_all_devices(tx, user)
             filters.remove_all(tx, user)
             threepids.remove_all(tx, user)
+            pushers.remove_emails(tx, user)
             if erase:
                 profiles.remove(tx, user)
                 account_data.remove_all(tx, user)

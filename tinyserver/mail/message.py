@@ -20,10 +20,20 @@ _HTML = """<!doctype html>
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a mail with a title that leads to a URL, and lines of text."""
+
+    title: str
+    url: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """One mail to one person.
 
-    ``paragraphs`` are text; after them comes ``link``, a (label, URL) pair, if there is one, and then ``closing``.
+    ``paragraphs`` are text; after them come ``sections``, ``link``, a (label, URL) pair, if there is one, and
+    ``closing``.
     ``headers`` are further ones, of ASCII text (``List-Unsubscribe``).
     """
 
@@ -33,6 +43,7 @@ class Mail:
     paragraphs: Sequence[str]
     link: tuple[str, str] | None = None
     closing: Sequence[str] = ()
+    sections: Sequence[Section] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,13 +74,17 @@ def written(mail: Mail, sender: str, host: str) -> EmailMessage:
 
 def _plain(mail: Mail) -> str:
     link = [] if mail.link is None else [f"{mail.link[0]}:\n{mail.link[1]}"]
-    return "\n\n".join([*mail.paragraphs, *link, *mail.closing]) + "\n"
+    sections = ["\n".join([each.title, each.url, *(f"  {line}" for line in each.lines)]) for each in mail.sections]
+    return "\n\n".join([*mail.paragraphs, *sections, *link, *mail.closing]) + "\n"
 
 
 def _html(mail: Mail) -> str:
     from html import escape
 
     parts = [f"<p>{escape(text)}</p>" for text in mail.paragraphs]
+    for section in mail.sections:
+        parts.append(f'<h2 style="font-size: 1.1em"><a href="{escape(section.url)}">{escape(section.title)}</a></h2>')
+        parts += [f"<p>{escape(line)}</p>" for line in section.lines]
     if mail.link is not None:
         label, url = mail.link
         parts.append(f'<p><a href="{escape(url)}">{escape(label)}</a></p>')

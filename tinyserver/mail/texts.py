@@ -11,6 +11,12 @@ _ENGLISH = {
     "add_subject": "Confirm your mail address for {server}",
     "ignore": "If it was not you, there is nothing to do: without you nothing happens. Never pass the link on.",
     "lasts": "The link is good for one day; only the one of the newest mail.",
+    "missed": "There are {count} new messages for {user}:",
+    "missed_earlier": "{count} before these",
+    "missed_invite": "{sender} invites you to this room.",
+    "missed_message": "a message",
+    "missed_more": "And in {count} more rooms.",
+    "missed_subject": "{room}: {count} new messages ({server})",
     "nobody": (
         "Somebody wants to choose a new password for an account on {server} with this mail address. There is no such "
         "account. If it was you, try the address that you gave to your account."
@@ -32,6 +38,7 @@ _ENGLISH = {
         "you and you do not know your password any more, your app can help you to a new one."
     ),
     "taken_subject": "You have an account on {server} already",
+    "unsubscribe": "No more of these mails",
 }
 
 _GERMAN = {
@@ -42,6 +49,12 @@ _GERMAN = {
     "add_subject": "Bestätige deine Mailadresse für {server}",
     "ignore": "Wenn du das nicht warst, ist nichts zu tun: Ohne dich geschieht nichts. Gib den Link nie weiter.",
     "lasts": "Der Link gilt einen Tag lang, und nur der aus der neuesten Mail.",
+    "missed": "Für {user} gibt es {count} neue Nachrichten:",
+    "missed_earlier": "{count} davor",
+    "missed_invite": "{sender} lädt dich in diesen Raum ein.",
+    "missed_message": "eine Nachricht",
+    "missed_more": "Und in {count} weiteren Räumen.",
+    "missed_subject": "{room}: {count} neue Nachrichten ({server})",
     "nobody": (
         "Jemand möchte für ein Konto auf {server} mit dieser Mailadresse ein neues Passwort wählen. Es gibt kein "
         "solches Konto. Wenn du das warst, versuch es mit der Adresse, die du deinem Konto gegeben hast."
@@ -65,6 +78,7 @@ _GERMAN = {
         "bist und dein Passwort nicht mehr weißt, hilft dir deine App zu einem neuen."
     ),
     "taken_subject": "Du hast schon ein Konto auf {server}",
+    "unsubscribe": "Keine solchen Mails mehr",
 }
 
 MAIL_TEXTS = {"en": _ENGLISH, "de": _GERMAN}

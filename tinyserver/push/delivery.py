@@ -55,6 +55,7 @@ class PushDelivery:
         http: reaches gateways, with the policy for private addresses that holds for them.
         due: what is to be told.
         own_url, own_gateway: the gateway of this server itself, which is asked without a connection.
+        on_news: called with the number of a pusher that sends mails, when there may be something new for it.
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class PushDelivery:
         due: DueReader,
         own_url: str,
         own_gateway: OwnGateway,
+        on_news: Callable[[int], None],
     ) -> None:
         self._db, self._bell, self._clock, self._http, self._due = db, bell, clock, http, due
-        self._own_url, self._own_gateway = own_url, own_gateway
+        self._own_url, self._own_gateway, self._on_news = own_url, own_gateway, on_news
         self._has_pushers = False
         self._rooms: set[int] = set()
         self._users: set[int] = set()
@@ -89,8 +91,9 @@ class PushDelivery:
         """Go on with what was not told when the server stopped."""
         self._bell.subscribe(self._on_commit)
         self._has_pushers = self._db.glance(pushers.any_at_all)
-        for nid, retry_at in self._db.glance(pushers.active):
-            self._wake(nid, retry_at)
+        for nid, kind, retry_at in self._db.glance(pushers.active):
+            if kind == pushers.HTTP:
+                self._wake(nid, retry_at)
 
     async def close(self) -> None:
         """Stop telling; what is under way for too long is broken off, and told after the next start."""
@@ -107,10 +110,16 @@ class PushDelivery:
             with contextlib.suppress(StorageError):
                 await self._db.write(self._save_seen)
 
-    def refresh(self, nid: int) -> None:
+    def refresh(self, nid: int, kind: str) -> None:
         """A pusher was set."""
         self._has_pushers = True
-        self._wake(nid, 0)
+        self._news(nid, kind)
+
+    def _news(self, nid: int, kind: str) -> None:
+        if kind == pushers.HTTP:
+            self._wake(nid, 0)
+        elif not self._closing:
+            self._on_news(nid)
 
     # -- who has something new -------------------------------------------------------------------
 
@@ -131,13 +140,14 @@ class PushDelivery:
                 changed, users = self._rooms, self._users
                 self._rooms, self._users = set(), set()
 
-                def step(tx: ReadTransaction, changed: set[int] = changed, users: set[int] = users) -> set[int]:
-                    return {nid for room in changed for nid in pushers.in_room(tx, room)} | set(
-                        pushers.of_users(tx, users)
-                    )
+                def step(
+                    tx: ReadTransaction, changed: set[int] = changed, users: set[int] = users
+                ) -> set[tuple[int, str]]:
+                    of_rooms = {each for room in changed for each in pushers.in_room(tx, room)}
+                    return of_rooms | set(pushers.of_users(tx, users))
 
-                for nid in await self._db.read(step):
-                    self._wake(nid, 0)
+                for nid, kind in await self._db.read(step):
+                    self._news(nid, kind)
         except StorageError as error:
             log.warning("who is to be notified cannot be read: %s", error)
         finally:

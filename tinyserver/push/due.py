@@ -51,6 +51,28 @@ class Due:
     unread: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a user has not read in a room since a position: the number of events that notify, and the newest of them,
+    the oldest first."""
+
+    room: RoomRow
+    name: str | None
+    count: int
+    since_ts: int
+    """When the oldest of them was sent, ms since 1970; as its server says."""
+    newest: list[tuple[str, StoredEvent]]
+    """(name of the sender, event)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Missed events by room, the room with the newest last. `has_older`: events from before are unread, too."""
+
+    rooms: list[Missed]
+    has_older: bool
+
+
 class DueReader:
     """Reads what is due.
 
@@ -76,8 +98,7 @@ class DueReader:
             if newest.get(membership.room, 0) > since:
                 room = rooms.get(tx, membership.room)
                 for place in self._in_room(tx, user, rules, room, membership, since, until):
-                    (nid,) = timeline.before(tx, room.nid, place, 1)
-                    found.append((place, room, membership, events.get(tx, nid)))
+                    found.append((place, room, membership, _event_at(tx, room, place)))
         found += self._invites(tx, user, rules, since, until)
         found.sort(key=lambda each: each[0])
         was_away = pusher.failing_since is not None and now_ms - pusher.failing_since > LONG_OUTAGE_MS
@@ -87,6 +108,29 @@ class DueReader:
         if not told and not pusher.badge:
             return Due([], 0)  # nothing was unread, and nothing has come that would be
         return Due(told, self._count(tx, user, [membership.room for membership in joined]))
+
+    def digest(self, tx: ReadTransaction, pusher: PusherRow, until: int, most: int) -> Digest:
+        """What a pusher lacks up to a position, by room; of each room the `most` newest events."""
+        user, since = pusher.user, pusher.sent
+        rules = self._rules.of_user(tx, user)
+        joined = memberships.of_local_user(tx, user, [Membership.JOIN])
+        newest = timeline.newest_places(tx, [membership.room for membership in joined])
+        missed: list[tuple[int, Missed]] = []
+        for membership in joined:
+            if newest.get(membership.room, 0) > since:
+                room = rooms.get(tx, membership.room)
+                places = sorted(self._in_room(tx, user, rules, room, membership, since, until))
+                if places:
+                    found = [_event_at(tx, room, place) for place in (places[0], *places[-most:])]
+                    missed.append((places[-1], _missed(tx, room, len(places), found[0], found[1:])))
+        counted = sum(each.count for _, each in missed)
+        missed += [
+            (place, _missed(tx, room, 1, stored, [stored]))
+            for place, room, _, stored in self._invites(tx, user, rules, since, until)
+        ]
+        missed.sort(key=lambda each: each[0])
+        has_older = self._count(tx, user, [membership.room for membership in joined]) > counted
+        return Digest([each for _, each in missed], has_older)
 
     def _count(self, tx: ReadTransaction, user: int, joined: list[int]) -> int:
         return sum(self._unread.counts(tx, user, room).notification_count for room in joined)
@@ -147,6 +191,24 @@ class DueReader:
         }
         rest |= {key: value for key, value in shown.items() if isinstance(value, str) and value}
         return DueEvent(place, room.nid, minimal, rest, tweaks)
+
+
+def _event_at(tx: ReadTransaction, room: RoomRow, place: int) -> StoredEvent:
+    (nid,) = timeline.before(tx, room.nid, place, 1)
+    return events.get(tx, nid)
+
+
+def _missed(tx: ReadTransaction, room: RoomRow, count: int, oldest: StoredEvent, newest: list[StoredEvent]) -> Missed:
+    last = newest[-1].event.pdu
+    name = _state(tx, room, last, "m.room.name").get("name")
+    alias = _state(tx, room, last, "m.room.canonical_alias").get("alias")
+    shown = next((each for each in (name, alias) if isinstance(each, str) and each), None)
+    senders = []
+    for stored in newest:
+        sender = stored.event.sender
+        displayname = _state(tx, room, stored.event.pdu, "m.room.member", sender).get("displayname")
+        senders.append(displayname if isinstance(displayname, str) and displayname else sender)
+    return Missed(room, shown, count, oldest.event.origin_server_ts, list(zip(senders, newest, strict=True)))
 
 
 def _state(

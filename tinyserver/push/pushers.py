@@ -14,13 +14,15 @@ from tinyserver.accounts.requester import Requester
 from tinyserver.clock import Clock
 from tinyserver.outgoing.errors import OutgoingError
 from tinyserver.outgoing.targets import target_of_url
-from tinyserver.protocol.errors import InvalidParam, MissingParam, TooLarge
-from tinyserver.storage import devices, pushers
+from tinyserver.protocol.errors import InvalidParam, MissingParam, ThreepidNotFound, TooLarge
+from tinyserver.protocol.threepids import canonical_email
+from tinyserver.storage import devices, pushers, threepids
 from tinyserver.storage.database import Database
 from tinyserver.storage.pushers import PusherSettings
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 NOTIFY_PATH = "/_matrix/push/v1/notify"
+EMAIL_APP_ID = "m.email"
 UNSTABLE_FEATURES = {"org.matrix.msc3881": True, "org.matrix.msc4028": True, "org.matrix.msc4076": True}
 MAX_PUSHERS = 100
 """How many pushers a user can have."""
@@ -37,15 +39,17 @@ class Pushers:
     Args:
         allow_http: whether gateways may be reached without TLS, as on a LAN.
         own_url: the URL of the gateway of this server itself; "" where there is none.
+        with_mail: whether there are pushers that send mails.
     """
 
-    def __init__(self, db: Database, clock: Clock, *, allow_http: bool, own_url: str) -> None:
+    def __init__(self, db: Database, clock: Clock, *, allow_http: bool, own_url: str, with_mail: bool = False) -> None:
         self._db = db
         self._clock = clock
         self._allow_http = allow_http
         self._own_url = own_url
-        self.on_set: Callable[[int], None] = lambda nid: None
-        """Called with the number of a pusher that was set, when that is stored."""
+        self._kinds = (pushers.HTTP, pushers.EMAIL) if with_mail else (pushers.HTTP,)
+        self.on_set: Callable[[int, str], None] = lambda nid, kind: None
+        """Called with the number and the kind of a pusher that was set, when that is stored."""
 
     def all_of(self, requester: Requester) -> list[dict[str, Any]]:
         """All pushers of the requester, as the client-server API shows them."""
@@ -60,6 +64,7 @@ class Pushers:
 
         Raises:
             MissingParam, InvalidParam, TooLarge: the body is not what it must be.
+            ThreepidNotFound: mails are wanted to an address that is not the requester's.
         """
         missing = [key for key in ("kind", "app_id", "pushkey") if key not in body]
         if missing:
@@ -67,6 +72,8 @@ class Pushers:
         app_id, pushkey = _text(body, "app_id", MAX_APP_ID), _text(body, "pushkey", MAX_PUSHKEY_BYTES)
         if not pushkey or len(pushkey.encode()) > MAX_PUSHKEY_BYTES:
             raise InvalidParam(f"pushkey must have 1 to {MAX_PUSHKEY_BYTES} bytes.")
+        if app_id == EMAIL_APP_ID:
+            pushkey = canonical_email(pushkey) or pushkey
         if body["kind"] is None:
             await self._db.write(lambda tx: _remove(tx, requester.user_nid, app_id, pushkey))
             return
@@ -87,8 +94,9 @@ class Pushers:
         missing = [key for key in _REQUIRED if body.get(key) is None]
         if missing:
             raise MissingParam(f"Missing parameters: {', '.join(missing)}")
-        if body["kind"] != "http":
-            raise InvalidParam("This server has pushers of the kind http only.")
+        kind = body["kind"]
+        if kind not in self._kinds:
+            raise InvalidParam(f"This server has pushers of these kinds only: {', '.join(self._kinds)}")
         data = body["data"]
         if not isinstance(data, dict):
             raise InvalidParam("data must be an object.")
@@ -98,17 +106,21 @@ class Pushers:
             raise InvalidParam("data holds a number that is none.") from error
         if size > MAX_DATA_BYTES:
             raise TooLarge(f"data must not have more than {MAX_DATA_BYTES} bytes.")
-        if "url" not in data:
+        if kind == pushers.EMAIL:
+            pushkey = self._check_address(requester, app_id, pushkey)
+        elif "url" not in data:
             raise MissingParam("Missing parameters: data.url")
-        self._check_url(data["url"])
+        else:
+            self._check_url(data["url"])
         enabled = body.get("enabled", body.get(_MSC3881 + "enabled", True))
         if not isinstance(enabled, bool):
             raise InvalidParam("enabled must be true or false.")
         return PusherSettings(
-            device=requester.device_nid,
+            # Mails are for when one is not there: they outlast the device on which they were switched on.
+            device=requester.device_nid if kind == pushers.HTTP else None,
             app_id=app_id,
             pushkey=pushkey,
-            kind="http",
+            kind=kind,
             app_display_name=_text(body, "app_display_name"),
             device_display_name=_text(body, "device_display_name"),
             profile_tag=None if body.get("profile_tag") is None else _text(body, "profile_tag"),
@@ -116,6 +128,15 @@ class Pushers:
             data=data,
             enabled=enabled,
         )
+
+    def _check_address(self, requester: Requester, app_id: str, pushkey: str) -> str:
+        if app_id != EMAIL_APP_ID:
+            raise InvalidParam(f"The app_id of a pusher of the kind email is {EMAIL_APP_ID}.")
+        address = canonical_email(pushkey)
+        owner = None if address is None else self._db.glance(lambda tx: threepids.user_of(tx, "email", address))
+        if address is None or owner != requester.user_nid:
+            raise ThreepidNotFound("Mails are sent to the mail addresses of your account only. Add this one first.")
+        return address
 
     def _check_url(self, url: object) -> None:
         if not isinstance(url, str) or len(url) > 2000:
@@ -142,6 +163,8 @@ class Pushers:
         now: int,
     ) -> None:
         user = requester.user_nid
+        if settings.kind == pushers.EMAIL and threepids.user_of(tx, "email", settings.pushkey) != user:
+            raise ThreepidNotFound("This mail address belongs to your account no more.")
         if not append:
             pushers.remove_of_others(tx, user, settings.app_id, settings.pushkey)
         known = pushers.find(tx, user, settings.app_id, settings.pushkey)
@@ -157,7 +180,7 @@ class Pushers:
                 if device is not None and device.device_id == asked_device:  # another device switches it on or off
                     settings = replace(settings, device=device.nid)
             pushers.change(tx, nid, settings, now, known.sent if known.settings.enabled else position)
-        tx.on_commit(lambda: self.on_set(nid))
+        tx.on_commit(lambda: self.on_set(nid, settings.kind))
 
 
 def _remove(tx: WriteTransaction, user: int, app_id: str, pushkey: str) -> None:

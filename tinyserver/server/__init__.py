@@ -96,6 +96,9 @@ class Server:
             rules=core.push_rules,
             ignored=core.ignored_users,
             unread=self.sync.unread,
+            mailer=self.accounts.mail.mailer,
+            # Nothing else that is signed looks like this, so nobody else has the signature.
+            secret=core.signing_key.sign(b"tinyserver unsubscribe").encode(),
         )
         self.push.serve(self.router)
         self.media = MediaParts(core, self.transport)

@@ -9,6 +9,9 @@ from typing import Any
 
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
+HTTP, EMAIL = "http", "email"
+"""The kinds of pushers."""
+
 
 @dataclass(frozen=True, slots=True)
 class PusherSettings:
@@ -79,9 +82,9 @@ def has_pushkey(tx: ReadTransaction, pushkey: str) -> bool:
     return bool(tx.value("SELECT EXISTS (SELECT 1 FROM pushers WHERE pushkey = ?)", (pushkey,)))
 
 
-def active(tx: ReadTransaction) -> list[tuple[int, int]]:
-    """(number, time in ms before which it is left alone) of every pusher that is on."""
-    return tx.rows("SELECT nid, retry_at FROM pushers WHERE enabled = 1")
+def active(tx: ReadTransaction) -> list[tuple[int, str, int]]:
+    """(number, kind, time in ms before which it is left alone) of every pusher that is on."""
+    return tx.rows("SELECT nid, kind, retry_at FROM pushers WHERE enabled = 1")
 
 
 def any_at_all(tx: ReadTransaction) -> bool:
@@ -89,24 +92,24 @@ def any_at_all(tx: ReadTransaction) -> bool:
     return bool(tx.value("SELECT EXISTS (SELECT 1 FROM pushers)"))
 
 
-def in_room(tx: ReadTransaction, room: int) -> list[int]:
-    """The numbers of the pushers, as far as they are on, of a room's local members."""
+def in_room(tx: ReadTransaction, room: int) -> list[tuple[int, str]]:
+    """(number, kind) of the pushers, as far as they are on, of a room's local members."""
     return [
-        row[0]
+        (row[0], row[1])
         for row in tx.execute(
-            "SELECT p.nid FROM memberships m INDEXED BY memberships_local_in_room CROSS JOIN pushers p "
+            "SELECT p.nid, p.kind FROM memberships m INDEXED BY memberships_local_in_room CROSS JOIN pushers p "
             "ON p.user = m.user WHERE m.room = ? AND m.is_local = 1 AND m.membership IN (3, 4) AND p.enabled = 1",
             (room,),
         )
     ]
 
 
-def of_users(tx: ReadTransaction, users: Iterable[int]) -> list[int]:
-    """The numbers of the pushers, as far as they are on, of some users."""
+def of_users(tx: ReadTransaction, users: Iterable[int]) -> list[tuple[int, str]]:
+    """(number, kind) of the pushers, as far as they are on, of some users."""
     return [
-        row[0]
+        (row[0], row[1])
         for user in users
-        for row in tx.execute("SELECT nid FROM pushers WHERE user = ? AND enabled = 1", (user,))
+        for row in tx.execute("SELECT nid, kind FROM pushers WHERE user = ? AND enabled = 1", (user,))
     ]
 
 
@@ -155,6 +158,13 @@ def remove_of_others(tx: WriteTransaction, user: int, app_id: str, pushkey: str)
     tx.execute("DELETE FROM pushers WHERE pushkey = ? AND app_id = ? AND user <> ?", (pushkey, app_id, user))
 
 
+def remove_emails(tx: WriteTransaction, user: int, address: str | None = None) -> None:
+    """Delete the pushers of a user (nid) that send mails: to an address, or all."""
+    tx.execute(
+        "DELETE FROM pushers WHERE user = ?1 AND kind = 'email' AND (?2 IS NULL OR pushkey = ?2)", (user, address)
+    )
+
+
 def remove_of_devices(tx: WriteTransaction, devices: Collection[int]) -> None:
     """Delete the pushers that go with devices (by number)."""
     tx.executemany("DELETE FROM pushers WHERE device = ? AND device IS NOT NULL", [(device,) for device in devices])
@@ -166,6 +176,14 @@ def note_sent(tx: WriteTransaction, nid: int, sent: int, badge: int) -> None:
         "UPDATE pushers SET sent = max(sent, ?), badge = ?, failing_since = NULL, retry_at = 0, "
         "pause = 0 WHERE nid = ?",
         (sent, badge, nid),
+    )
+
+
+def note_mailed(tx: WriteTransaction, nid: int, sent: int, retry_at: int, pause: int) -> None:
+    """A mail told of everything up to a position; the next one comes after a pause (ms), at a time (ms), or later."""
+    tx.execute(
+        "UPDATE pushers SET sent = max(sent, ?), failing_since = NULL, retry_at = ?, pause = ? WHERE nid = ?",
+        (sent, retry_at, pause, nid),
     )
 
 

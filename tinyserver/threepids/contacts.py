@@ -14,9 +14,10 @@ from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.uia import UserInteractiveAuth
 from tinyserver.clock import Clock
 from tinyserver.protocol.errors import InvalidParam
-from tinyserver.protocol.threepids import canonical_address, canonical_email
-from tinyserver.storage import threepids
+from tinyserver.protocol.threepids import EMAIL, canonical_address, canonical_email
+from tinyserver.storage import pushers, threepids
 from tinyserver.storage.database import Database
+from tinyserver.storage.transaction import WriteTransaction
 from tinyserver.threepids.validation import EmailValidation, Purpose, give_address
 
 _PASSWORD = "m.login.password"
@@ -76,7 +77,13 @@ class Contacts:
         canonical = canonical_address(medium, address)
         if canonical is None:
             raise InvalidParam("This is no mail address or telephone number.")
-        return await self._db.write(lambda tx: threepids.remove(tx, user, medium, canonical))
+
+        def step(tx: WriteTransaction) -> bool:
+            if medium == EMAIL:
+                pushers.remove_emails(tx, user, canonical)
+            return threepids.remove(tx, user, medium, canonical)
+
+        return await self._db.write(step)
 
     async def put_trusted(self, user: int, address: str) -> str:
         """Give a mail address to a user (nid) on the word of an administrator; its canonical form.

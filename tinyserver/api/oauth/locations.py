@@ -12,6 +12,7 @@ LINK = "/link"
 ACCOUNT = "/account"
 INVITATION = "/register"
 EMAIL = "/account/email"
+UNSUBSCRIBE = "/account/unsubscribe"
 
 
 def invitation_link(public_url: str, token: str) -> str:

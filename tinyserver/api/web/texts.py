@@ -51,6 +51,7 @@ _ENGLISH = {
     "done_registered": "Your account is ready. Open your Matrix app and sign in there.",
     "done_renamed": "The device has its new name.",
     "done_reset": "You can go back to your app now. It may replace your identity within the next ten minutes.",
+    "done_unsubscribed": "No more mails about missed messages are sent to you.",
     "email_add": "An account on {server} is to get this mail address. Confirm it only if you began this yourself.",
     "email_address": "Mail address",
     "email_confirm": "Confirm the mail address",
@@ -84,6 +85,7 @@ _ENGLISH = {
     "error_title": "This did not work",
     "error_token": "The registration token is not valid, or no longer. Ask the administrator of the server for one.",
     "error_too_often": "Too many attempts. Wait a little and try again.",
+    "error_unsubscribe": "There are no such mails any more.",
     "error_username": "A user name has letters a to z, digits, and . _ = - / only.",
     "error_weak": "Choose a password of at least 8 characters.",
     "error_wrong": "The user name or the password is wrong.",
@@ -133,6 +135,9 @@ _ENGLISH = {
     ),
     "terms": "Terms of service",
     "this_app": "an app on this device",
+    "unsubscribe": "No more mails",
+    "unsubscribe_text": "Mails about missed messages are sent to this address.",
+    "unsubscribe_title": "Mails about missed messages",
     "user_name": "User name",
     "user_name_hint": "Your address will be @name:{server}",
     "website": "Website",
@@ -188,6 +193,7 @@ _GERMAN = {
     "done_reset": (
         "Du kannst jetzt zu deiner App zurückgehen. Sie darf deine Identität in den nächsten zehn Minuten ersetzen."
     ),
+    "done_unsubscribed": "Du bekommst keine Mails über verpasste Nachrichten mehr.",
     "email_add": (
         "Ein Konto auf {server} soll diese Mailadresse bekommen. Bestätige sie nur, wenn du das angefangen hast."
     ),
@@ -230,6 +236,7 @@ _GERMAN = {
     "error_title": "Das hat nicht geklappt",
     "error_token": "Das Registrierungs-Token gilt nicht (mehr). Frag die Verwaltung des Servers nach einem.",
     "error_too_often": "Zu viele Versuche. Warte ein wenig und versuch es dann noch einmal.",
+    "error_unsubscribe": "Solche Mails gibt es nicht mehr.",
     "error_username": "Ein Benutzername besteht aus Buchstaben von a bis z, Ziffern und . _ = - /",
     "error_weak": "Wähle ein Passwort mit mindestens 8 Zeichen.",
     "error_wrong": "Der Benutzername oder das Passwort ist falsch.",
@@ -281,6 +288,9 @@ _GERMAN = {
     ),
     "terms": "Nutzungsbedingungen",
     "this_app": "einer App auf diesem Gerät",
+    "unsubscribe": "Keine Mails mehr",
+    "unsubscribe_text": "An diese Adresse gehen Mails über verpasste Nachrichten.",
+    "unsubscribe_title": "Mails über verpasste Nachrichten",
     "user_name": "Benutzername",
     "user_name_hint": "Deine Adresse wird @name:{server}",
     "website": "Webseite",
