@@ -24,7 +24,14 @@ def resolve_roots(tx: WriteTransaction, version: RoomVersion, roots: Sequence[in
     distinct = sorted(set(roots))
     if len(distinct) == 1:
         return distinct[0]
-    changes = resolve_changes(tx, version, distinct)
+    if tx.changed_events:  # what others resolved may no longer hold, nor what comes out now if this step fails
+        return state_trie.update(tx, distinct[0], resolve_changes(tx, version, distinct))
+    # Messages do not change a state: in a room that has come apart the same states meet again and again.
+    key = tuple(distinct)
+    changes = tx.caches.resolutions.get(key)
+    if changes is None:
+        changes = resolve_changes(tx, version, distinct)
+        tx.caches.resolutions.put(key, changes)
     return state_trie.update(tx, distinct[0], changes)
 
 

@@ -8,7 +8,7 @@ use them at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from tinyserver.protocol.server_acl import ServerAcl
@@ -75,6 +75,10 @@ class BoundedCache(Generic[Key, Value]):
         return len(self._young) + len(self._old)
 
 
+Changes = Mapping[tuple[int, int], int | None]
+"""What must change in a state: events (nids; None: no event) by interned type and state key."""
+
+
 class Caches:
     """The caches shared by all transactions of one database, dividing one budget.
 
@@ -82,7 +86,7 @@ class Caches:
         budget: bytes that all of them together may use.
     """
 
-    __slots__ = ("epoch", "events", "names", "nids", "server_acls", "threads_moved")
+    __slots__ = ("epoch", "events", "names", "nids", "resolutions", "server_acls", "threads_moved")
 
     def __init__(self, budget: int) -> None:
         self.epoch = 0
@@ -94,6 +98,10 @@ class Caches:
         self.nids: BoundedCache[str, int] = BoundedCache(budget // 20, _nid_weight)
         self.server_acls: BoundedCache[tuple[int, int | None], ServerAcl] = BoundedCache(budget // 20, _acl_weight)
         """Compiled access control lists, by the nids of their event and of its redaction."""
+        self.resolutions: BoundedCache[tuple[int, ...], Changes] = BoundedCache(budget // 20, _changes_weight)
+        """By the roots of several states what must change in the first of them to make it what they resolve to. For the
+        writer alone; what a roll-back leaves here belongs to states that never come again. Cleared when what is known
+        of an event changes in a way that could matter."""
 
 
 def _event_weight(event: StoredEvent) -> int:
@@ -110,3 +118,7 @@ def _nid_weight(_nid: int) -> int:
 
 def _acl_weight(acl: ServerAcl) -> int:
     return 500 + 150 * acl.entries
+
+
+def _changes_weight(changes: Changes) -> int:
+    return 500 + 150 * len(changes)

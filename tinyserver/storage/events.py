@@ -334,6 +334,8 @@ def apply_redaction(tx: WriteTransaction, target: StoredEvent, redaction: int) -
         "UPDATE events SET body = ?, flags = flags | ?, redacted_by = ?, notify = 0 WHERE nid = ?",
         (body, int(Flag.REDACTED), redaction, target.nid),
     )
+    if target.state_key_nid is not None:
+        tx.caches.resolutions.clear()
     _forget(tx, target.nid)
     row = tx.row(f"SELECT {_COLUMNS} FROM events WHERE nid = ?", (target.nid,))
     return _from_row(tx, row, version)
@@ -349,6 +351,7 @@ def discard(tx: WriteTransaction, room: int, nids: Iterable[int]) -> None:
 def set_flags(tx: WriteTransaction, nid: int, flags: int, place: int | None, state: int | None) -> None:
     """Change what became of an event: an outlier that gets its place, a rejected one that is accepted after all."""
     tx.execute("UPDATE events SET flags = ?, place = ?, state = ? WHERE nid = ?", (flags, place, state, nid))
+    tx.caches.resolutions.clear()
     _forget(tx, nid)
 
 
@@ -358,6 +361,7 @@ def set_state(tx: WriteTransaction, nid: int, state: int | None, replaces: int |
         "UPDATE events SET state = ?2, replaces = ?3, flags = flags | ?4, place = iif(?4, NULL, place) WHERE nid = ?1",
         (nid, state, replaces, int(rejected)),
     )
+    tx.caches.resolutions.clear()
     _forget(tx, nid)
 
 

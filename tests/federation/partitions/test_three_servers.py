@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .storm import on_request, storm
+import pytest
+
+from .storm import DEEDS, storm
 
 
-@on_request
-async def test_three_servers_come_to_the_same(tmp_path: Path) -> None:
-    await storm(tmp_path, count=3, version="12", deeds=2000, seed=3)
+async def test_three_servers_come_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = await storm(tmp_path, count=3, version="12", deeds=DEEDS, seed=3)
+    with capsys.disabled():
+        print("\n" + figures)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .storm import on_request, storm
+import pytest
+
+from .storm import DEEDS, storm
 
 
-@on_request
-async def test_two_servers_come_to_the_same(tmp_path: Path) -> None:
-    await storm(tmp_path, count=2, version="11", deeds=2000, seed=2)
+async def test_two_servers_come_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = await storm(tmp_path, count=2, version="11", deeds=DEEDS, seed=2)
+    with capsys.disabled():
+        print("\n" + figures)
