@@ -43,7 +43,8 @@ def test_the_example_of_the_specification() -> None:
     )
     assert parsed.room.account_data is None
     assert parsed.presence == EventFilter(types=["m.presence"], not_senders=["@alice:example.com"])
-    assert parsed.profile_fields == {"ids": ["m.tz"]}
+    assert parsed.unstable_profile_fields is not None
+    assert parsed.unstable_profile_fields.ids == ["m.tz"]
     assert not parsed.wants_federation_format
 
 

@@ -146,6 +146,52 @@ async def test_account_data_reaches_other_devices(new_user: Any) -> None:
         await other.sync_until(lambda answer: event in joined(answer, room).get("account_data", {}).get("events", []))
 
 
+def deletion(user: Client, kind: str, room: str | None = None) -> str:
+    return "/_matrix/client/unstable/org.matrix.msc3391" + data(user, kind, room)
+
+
+async def test_deleted_account_data(new_user: Any, connect: Any, server: Any) -> None:
+    user = await new_user("eraser")
+    room = await user.create_room()
+    for where in (None, room):
+        await user.request("PUT", data(user, "org.example.gone", where), {"n": 1})
+        await user.request("PUT", data(user, "org.example.kept", where), {"n": 2})
+    device = await connect(server).login(user.user_id)
+    await device.sync_on()
+    for where in (None, room):
+        for _ in range(2):
+            assert await user.request("DELETE", deletion(user, "org.example.gone", where)) == {}
+        await user.request("GET", data(user, "org.example.gone", where), expect=404, errcode="M_NOT_FOUND")
+        await user.request("GET", data(user, "org.example.kept", where))
+    answer = await device.sync_on()
+    event = {"type": "org.example.gone", "content": {}}
+    assert answer["account_data"]["events"] == [event]
+    assert joined(answer, room)["account_data"]["events"] == [event]
+    answer = await device.sync()
+    for events in (answer["account_data"]["events"], joined(answer, room)["account_data"]["events"]):
+        assert "org.example.gone" not in [each["type"] for each in events]
+    await user.request("PUT", data(user, "org.example.gone"), {"n": 3})
+    assert await user.request("GET", data(user, "org.example.gone")) == {"n": 3}
+    await user.request("DELETE", deletion(user, "m.push_rules"), expect=405, errcode="M_BAD_JSON")
+    await user.request("DELETE", deletion(await new_user(), "org.example"), expect=403, errcode="M_FORBIDDEN")
+
+
+async def test_notification_settings_of_a_device_go_with_it(new_user: Any, connect: Any, server: Any) -> None:
+    user = await new_user("silencer")
+    device = await connect(server).login(user.user_id)
+    kinds = [
+        f"{prefix}.{device.device_id}"
+        for prefix in ("org.matrix.msc3890.local_notification_settings", "m.local_notification_settings")
+    ]
+    other = f"m.local_notification_settings.{user.device_id}"
+    for kind in (*kinds, other):
+        await user.request("PUT", data(user, kind), {"is_silenced": True})
+    await device.request("POST", "/logout", {})
+    for kind in kinds:
+        await user.request("GET", data(user, kind), expect=404, errcode="M_NOT_FOUND")
+    assert await user.request("GET", data(user, other)) == {"is_silenced": True}
+
+
 async def test_bad_account_data(new_user: Any) -> None:
     user, other = await new_user("bad"), await new_user("good")
     await user.request("PUT", data(other, "org.example"), {}, expect=403, errcode="M_FORBIDDEN")

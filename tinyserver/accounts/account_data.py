@@ -5,7 +5,7 @@ spec: client-server-api#client-config, client-server-api#room-tagging
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from tinyserver.accounts.requester import Requester
 from tinyserver.protocol.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
 from tinyserver.protocol.identifiers import is_valid_room_id
-from tinyserver.storage import account_data
+from tinyserver.storage import account_data, devices
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -25,6 +25,9 @@ MAX_TAG_BYTES = 255
 TAG = "m.tag"
 SERVER_MANAGED = frozenset({"m.fully_read", "m.push_rules"})
 """Types that have endpoints of their own and cannot be set as account data."""
+
+_SETTINGS_OF_DEVICE = ("m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings.")
+"""Types that end with the ID of a device."""
 
 Computed = Callable[[ReadTransaction, int], dict[str, Any]]
 """Makes the content of a global type that is stored elsewhere, for the user with a number."""
@@ -70,12 +73,26 @@ class AccountData:
             TooLarge: the content, or the number of different types and rooms.
         """
         _check_owner(requester, user_id, room_id)
-        if data_type in SERVER_MANAGED:
-            raise BadJson(f"{data_type} is managed by the server and has an endpoint of its own.", status=405)
+        _check_type(data_type)
         if not data_type or len(data_type.encode("utf-8")) > MAX_TYPE_BYTES:
             raise InvalidParam(f"A type of account data has 1 to {MAX_TYPE_BYTES} bytes.")
         encoded = msgspec.json.encode(content)
         await self._db.write(lambda tx: _store(tx, requester.user_nid, room_id, data_type, encoded))
+
+    async def delete(self, requester: Requester, user_id: str, room_id: str | None, data_type: str) -> None:
+        """Delete the content of a type; it need not be there.
+
+        Raises:
+            Forbidden: another user's.
+            BadJson (405): the server manages this type.
+            InvalidParam: not a room ID.
+
+        spec: MSC3391
+        """
+        _check_owner(requester, user_id, room_id)
+        _check_type(data_type)
+        if self._db.glance(lambda tx: account_data.get(tx, requester.user_nid, room_id, data_type)) is not None:
+            await self._db.write(lambda tx: account_data.remove(tx, requester.user_nid, room_id, data_type))
 
     async def tags(self, requester: Requester, user_id: str, room_id: str) -> dict[str, Any]:
         """The tags of a room with what each holds. Raises Forbidden, InvalidParam."""
@@ -118,6 +135,29 @@ class AccountData:
                 _store(tx, requester.user_nid, room_id, TAG, msgspec.json.encode({"tags": after}))
 
         await self._db.write(step)
+
+
+class DeviceSettings:
+    """What clients keep as account data of the whole user for a single device; a `DeviceListener` of sessions.
+
+    spec: MSC3890
+    """
+
+    def devices_removed(self, tx: WriteTransaction, user: int, removed: Sequence[int]) -> None:
+        """It goes with the devices (by number)."""
+        for device in removed:
+            row = devices.get(tx, device)
+            if row is not None:
+                for prefix in _SETTINGS_OF_DEVICE:
+                    account_data.remove(tx, user, None, prefix + row.device_id)
+
+    def device_renamed(self, tx: WriteTransaction, user: int, device: int) -> None:
+        """The name is no part of it."""
+
+
+def _check_type(data_type: str) -> None:
+    if data_type in SERVER_MANAGED:
+        raise BadJson(f"{data_type} is managed by the server and has an endpoint of its own.", status=405)
 
 
 def _store(tx: WriteTransaction, user: int, room_id: str | None, data_type: str, content: bytes) -> None:

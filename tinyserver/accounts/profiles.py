@@ -170,7 +170,7 @@ class Profiles:
             encoded = msgspec.json.encode(fields)
             if len(encoded) >= MAX_PROFILE_BYTES and not delete:
                 raise ProfileTooLarge
-            profiles.put(tx, requester.user_nid, encoded.decode("utf-8"), untold=is_shown)
+            profiles.put(tx, requester.user_nid, encoded.decode("utf-8"), field, untold=is_shown)
             return fields
 
         is_shown = field in _UNSPACED and self._propagator is not None

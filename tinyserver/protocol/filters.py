@@ -85,18 +85,24 @@ class RoomFilter(msgspec.Struct, frozen=True):
         return _in_lists(room_id, self.rooms, self.not_rooms)
 
 
-class Filter(msgspec.Struct, frozen=True):
-    """A whole filter for ``/sync``.
+class ProfileFieldsFilter(msgspec.Struct, frozen=True):
+    """Which fields of the profiles of others are wanted. spec: MSC4429"""
 
-    ``profile_fields`` is the unstable key of MSC4429, kept as the client sent it.
-    """
+    ids: Strings = None
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """A whole filter for ``/sync``."""
 
     event_fields: Strings = None
     event_format: Literal["client", "federation"] | None = None
     presence: EventFilter | None = None
     account_data: EventFilter | None = None
     room: RoomFilter | None = None
-    profile_fields: Any = msgspec.field(name="org.matrix.msc4429.profile_fields", default=None)
+    profile_fields: ProfileFieldsFilter | None = None
+    unstable_profile_fields: ProfileFieldsFilter | None = msgspec.field(
+        name="org.matrix.msc4429.profile_fields", default=None
+    )
 
     @property
     def wants_federation_format(self) -> bool:

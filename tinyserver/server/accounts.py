@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tinyserver.accounts.account_data import AccountData
+from tinyserver.accounts.account_data import AccountData, DeviceSettings
 from tinyserver.accounts.administration import AccountAdministration
 from tinyserver.accounts.authentication import TokenAuthenticator, TokenCache
 from tinyserver.accounts.capabilities import Capabilities, account_capabilities, moderation_capability, room_versions
@@ -20,7 +20,7 @@ from tinyserver.accounts.passwords import PasswordHasher
 from tinyserver.accounts.profiles import Profiles
 from tinyserver.accounts.registration import Registration
 from tinyserver.accounts.registration_tokens import RegistrationTokens
-from tinyserver.accounts.sessions import Lifetimes, Sessions
+from tinyserver.accounts.sessions import DeviceListener, Lifetimes, Sessions
 from tinyserver.accounts.shared_secret import SharedSecretRegistration
 from tinyserver.accounts.uia import UserInteractiveAuth
 from tinyserver.api.admin.registration import SharedSecretApi
@@ -62,7 +62,8 @@ class AccountParts:
             access=int(config.sessions.access_token_lifetime * 1000),
             refresh=int(config.sessions.refresh_token_lifetime * 1000) or None,
         )
-        self.sessions = Sessions(db, clock, self._token_cache, lifetimes, [RemovedDevices(), self.pushers])
+        listeners: list[DeviceListener] = [RemovedDevices(), self.pushers, DeviceSettings()]
+        self.sessions = Sessions(db, clock, self._token_cache, lifetimes, listeners)
         self.passwords = PasswordCheck(db, self.hasher, LimitedLoginAttempts(core.limiter), core.server_name)
         self.uia = UserInteractiveAuth(time.monotonic)
         self.mail = MailParts(core, transport)

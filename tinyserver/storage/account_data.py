@@ -12,6 +12,9 @@ from tinyserver.storage import names
 from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 _GLOBAL = 0
+_REMOVED = b""
+"""In place of a content: it was deleted."""
+_Row = tuple[int, str, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def get(tx: ReadTransaction, user: int, room_id: str | None, data_type: str) -> 
     content: bytes | None = tx.value(
         "SELECT content FROM account_data WHERE user = ? AND room = ? AND type = ?", (user, room, data_type)
     )
-    return content
+    return content or None
 
 
 def get_row(tx: ReadTransaction, user: int, data_type: str) -> AccountDataRow | None:
@@ -42,7 +45,7 @@ def get_row(tx: ReadTransaction, user: int, data_type: str) -> AccountDataRow | 
         "SELECT content, position FROM account_data WHERE user = ? AND room = ? AND type = ?",
         (user, _GLOBAL, data_type),
     )
-    return None if row is None else AccountDataRow(None, data_type, row[0], row[1])
+    return None if row is None or row[0] == _REMOVED else AccountDataRow(None, data_type, row[0], row[1])
 
 
 def put(tx: WriteTransaction, user: int, room_id: str | None, data_type: str, content: bytes) -> int:
@@ -57,16 +60,22 @@ def put(tx: WriteTransaction, user: int, room_id: str | None, data_type: str, co
     return position
 
 
+def remove(tx: WriteTransaction, user: int, room_id: str | None, data_type: str) -> None:
+    """Delete the content of one type, if there is any; the bell rings for the user. That it was deleted is kept, for
+    devices that have not heard of it."""
+    if get(tx, user, room_id, data_type) is not None:
+        put(tx, user, room_id, data_type, _REMOVED)
+
+
 def changed_since(tx: ReadTransaction, user: int, since: int, until: int) -> list[AccountDataRow]:
-    """What was stored at a position in (since, until], in that order; from 0 everything that the user has."""
-    return _rows(
-        tx,
-        tx.execute(
-            "SELECT room, type, content, position FROM account_data WHERE user = ? AND position > ? AND position <= ? "
-            "ORDER BY position",
-            (user, since, until),
-        ),
+    """What was stored or deleted at a position in (since, until], in that order; from 0 everything that the user has.
+    What was deleted has the content `{}`."""
+    rows = tx.execute(
+        "SELECT room, type, content, position FROM account_data WHERE user = ? AND position > ? AND position <= ? "
+        "ORDER BY position",
+        (user, since, until),
     )
+    return _rows(tx, rows if since else _kept(rows))
 
 
 def of_room(tx: ReadTransaction, user: int, room_id: str | None) -> list[AccountDataRow]:
@@ -74,14 +83,14 @@ def of_room(tx: ReadTransaction, user: int, room_id: str | None) -> list[Account
     room = _find_room(tx, room_id)
     if room is None:
         return []
-    return _rows(
-        tx,
-        tx.execute("SELECT room, type, content, position FROM account_data WHERE user = ? AND room = ?", (user, room)),
+    rows = tx.execute(
+        "SELECT room, type, content, position FROM account_data WHERE user = ? AND room = ?", (user, room)
     )
+    return _rows(tx, _kept(rows))
 
 
 def count(tx: ReadTransaction, user: int) -> int:
-    """How many pieces of account data a user has."""
+    """How many pieces of account data a user has, or had."""
     return int(tx.value("SELECT count(*) FROM account_data WHERE user = ?", (user,)))
 
 
@@ -94,8 +103,12 @@ def _find_room(tx: ReadTransaction, room_id: str | None) -> int | None:
     return _GLOBAL if room_id is None else names.find(tx, room_id)
 
 
-def _rows(tx: ReadTransaction, rows: Iterable[tuple[int, str, bytes, int]]) -> list[AccountDataRow]:
+def _kept(rows: Iterable[_Row]) -> Iterable[_Row]:
+    return (row for row in rows if row[2] != _REMOVED)
+
+
+def _rows(tx: ReadTransaction, rows: Iterable[_Row]) -> list[AccountDataRow]:
     return [
-        AccountDataRow(None if room == _GLOBAL else names.text(tx, room), data_type, content, position)
+        AccountDataRow(None if room == _GLOBAL else names.text(tx, room), data_type, content or b"{}", position)
         for room, data_type, content, position in rows
     ]

@@ -26,6 +26,7 @@ from tinyserver.storage.database import Database
 from tinyserver.storage.membership_changes import changed_since, member_event_at
 from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.transaction import ReadTransaction, Topic
+from tinyserver.sync.profile_news import ProfileQuestion, question, read_profiles
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.rooms import RoomReader
 from tinyserver.sync.sent_members import NOTHING_KNOWN, DeviceMembers
@@ -69,11 +70,14 @@ class Plan(msgspec.Struct, frozen=True):
     presence: Sequence[Mapping[str, object]]
     known: DeviceMembers
     hidden: frozenset[int] = frozenset()
+    profiles: ProfileQuestion | None = None
 
     @property
     def is_small(self) -> bool:
         """Whether carrying it out takes less time than handing it to a thread."""
         if self.since is None or self.memberships or len(self.changed) > ROOMS_AT_A_GLANCE:
+            return False
+        if self.profiles is not None and self.profiles.since is None:
             return False
         return not self.devices or len(self.joined) <= ROOMS_COMPARED_AT_A_GLANCE
 
@@ -81,7 +85,12 @@ class Plan(msgspec.Struct, frozen=True):
     def is_empty(self) -> bool:
         """Whether there is nothing to look at."""
         return self.since is not None and not (
-            self.changed or self.memberships or self.personal or self.devices or self.presence
+            self.changed
+            or self.memberships
+            or self.personal
+            or self.devices
+            or self.presence
+            or self.profiles is not None
         )
 
 
@@ -143,6 +152,7 @@ class SyncEngine:
                 presence,
                 known,
                 hidden,
+                question(bell, request.filters.profile_fields, None),
             )
         position = since.position
         changed = sorted(joined) if request.full_state else self.changed_rooms(joined, position, typing)
@@ -161,6 +171,7 @@ class SyncEngine:
             presence,
             known,
             hidden,
+            question(bell, request.filters.profile_fields, position),
         )
 
     def read_follower(self, follower: Follower, position: int) -> tuple[frozenset[int], frozenset[str]]:
@@ -216,6 +227,8 @@ class SyncEngine:
         update.presence = [
             event for event in plan.presence if request.filters.presence.matches("m.presence", str(event.get("sender")))
         ]
+        if plan.profiles is not None:
+            update.profiles = read_profiles(tx, request.reader, plan.joined, plan.profiles, plan.until.position)
         by_room = self._read_personal(tx, plan, update)
         if plan.since is None:
             self._first_sync(tx, plan, reader, update, by_room)

@@ -26,6 +26,8 @@ class FilterSet:
         "include_leave",
         "lazy_members",
         "presence",
+        "profile_fields",
+        "profile_key",
         "projection",
         "redundant_members",
         "room",
@@ -51,6 +53,10 @@ class FilterSet:
         self.redundant_members = room.state is not None and room.state.include_redundant_members is True
         self.counts_threads = room.timeline is not None and room.timeline.counts_threads
         self.include_leave = room.include_leave is True
+        fields = parsed.profile_fields or parsed.unstable_profile_fields
+        self.profile_fields = frozenset(() if fields is None else fields.ids or ())
+        # As the client has asked, so it is answered.
+        self.profile_key = "org.matrix.msc4429.users" if parsed.profile_fields is None else "users"
         self.federation_format = parsed.wants_federation_format
         self.projection = None if parsed.event_fields is None else Projection(parsed.event_fields)
 

@@ -13,6 +13,7 @@ from tinyserver.rooms.tokens import Point
 from tinyserver.rooms.visibility import Sight
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.stored_event import StoredEvent
+from tinyserver.sync.profile_news import ProfileNews
 from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.windows import Window
@@ -75,6 +76,8 @@ class SyncUpdate(msgspec.Struct):
     push_rules: Mapping[str, Any] | None = None
     presence: Sequence[Mapping[str, Any]] = ()
     devices: DeviceNews = NO_DEVICE_NEWS
+    profiles: Mapping[str, ProfileNews | None] = msgspec.field(default_factory=dict)
+    """By user ID; None for who shares no room with the reader any more."""
     members_shown: dict[int, set[int]] = msgspec.field(default_factory=dict)
     """The users whose member events are in it, by room (with lazy loading)."""
     rooms_to_come: Iterable[RoomUpdate] = ()
@@ -101,4 +104,5 @@ class SyncUpdate(msgspec.Struct):
             or self.push_rules is not None
             or self.presence
             or self.devices.is_news
+            or self.profiles
         )

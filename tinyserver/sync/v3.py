@@ -18,6 +18,7 @@ from tinyserver.rooms.visibility import ALWAYS, Sight
 from tinyserver.storage import names
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.transaction import ReadTransaction
+from tinyserver.sync.profile_news import ProfileNews
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
 from tinyserver.sync.summary import Summary
@@ -67,6 +68,9 @@ class V3Rendering:
             parts.append(b'"account_data":' + _batch(account_data))
         if update.presence:
             parts.append(b'"presence":' + _batch(map(json_text, update.presence)))
+        if update.profiles:
+            key = self._request.filters.profile_key.encode()
+            parts.append(b'"%b":%b' % (key, json_text(_profiles(update.profiles))))
         parts.append(_devices(update.devices))
         return b"{%b}" % b",".join(parts)
 
@@ -196,6 +200,13 @@ def _unread(unread: UnreadByThread, *, threads: bool) -> list[bytes]:
         }
         parts.append(b'"unread_thread_notifications":' + json_text(by_thread))
     return parts
+
+
+def _profiles(profiles: Mapping[str, ProfileNews | None]) -> dict[str, Any]:
+    return {
+        user_id: {"profile_updates": None if news is None else {**news.updated, **dict.fromkeys(news.removed)}}
+        for user_id, news in profiles.items()
+    }
 
 
 def _devices(news: DeviceNews) -> bytes:

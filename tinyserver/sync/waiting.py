@@ -128,10 +128,10 @@ class Followers:
             if topic is Topic.TIMELINE or topic is Topic.RECEIPT or topic is Topic.STATE:
                 self._wake_room(change.nid)
                 continue
-            if topic is not Topic.USER and topic is not Topic.MEMBERSHIP and topic is not Topic.DEVICE_LIST:
+            if topic not in _OF_USERS:
                 continue  # what is owed to other servers
             follower = self._users.get(change.nid)
-            if topic is Topic.DEVICE_LIST:
+            if topic is Topic.DEVICE_LIST or topic is Topic.PROFILE:
                 self._wake_acquaintances(follower)
             elif follower is not None:
                 if topic is Topic.MEMBERSHIP:
@@ -196,6 +196,9 @@ class Followers:
             if not follower.waiting and follower is not but:
                 self._unlist(follower)
                 del self._users[follower.user]
+
+
+_OF_USERS = frozenset((Topic.USER, Topic.MEMBERSHIP, Topic.DEVICE_LIST, Topic.PROFILE))
 
 
 def _wake(follower: Follower) -> None:

@@ -16,6 +16,11 @@ _ROOM = "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}"
 _TAGS = "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags"
 
 
+_MSC3391 = "/_matrix/client/unstable/org.matrix.msc3391"
+_DELETE_GLOBAL = _MSC3391 + "/user/{userId}/account_data/{type}"
+_DELETE_FOR_ROOM = _MSC3391 + "/user/{userId}/rooms/{roomId}/account_data/{type}"
+
+
 class AccountDataApi:
     """The client config chapter and the room tagging chapter."""
 
@@ -47,6 +52,19 @@ class AccountDataApi:
         """Store data of one type for a room."""
         path = call.path
         await self._account_data.put(call.requester, path["userId"], path["roomId"], path["type"], call.body)
+        return {}
+
+    @endpoint("DELETE", _DELETE_GLOBAL, spec="MSC3391", auth=Auth.USER, limit=Limit.OTHER)
+    async def delete_global(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """Delete global data of one type."""
+        await self._account_data.delete(call.requester, call.path["userId"], None, call.path["type"])
+        return {}
+
+    @endpoint("DELETE", _DELETE_FOR_ROOM, spec="MSC3391", auth=Auth.USER, limit=Limit.OTHER)
+    async def delete_for_room(self, call: Call[NoBody, NoQuery]) -> Answer:
+        """Delete data of one type for a room."""
+        path = call.path
+        await self._account_data.delete(call.requester, path["userId"], path["roomId"], path["type"])
         return {}
 
     @endpoint("GET", _TAGS, spec=_TAGS_SPEC, auth=Auth.USER)

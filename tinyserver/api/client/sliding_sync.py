@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from tinyserver.accounts.profiles import MAX_KEY_BYTES
 from tinyserver.api.calls import Call
 from tinyserver.api.routing import Auth, Surface, endpoint
 from tinyserver.api.timeouts import seconds
@@ -24,6 +25,7 @@ from tinyserver.sync.sliding.requests import (
     Extensions,
     ListFilters,
     ListSpec,
+    ProfilesRequest,
     Scope,
     SlidingRequest,
     ToDeviceRequest,
@@ -31,7 +33,7 @@ from tinyserver.sync.sliding.requests import (
 from tinyserver.sync.sliding.required_state import MEMBER, Pattern, RoomConfig, StatePart
 from tinyserver.sync.sliding.service import SlidingSyncService
 
-UNSTABLE_FEATURES = {"org.matrix.simplified_msc3575": True}
+UNSTABLE_FEATURES = {"org.matrix.simplified_msc3575": True, "org.matrix.msc4262": True}
 
 MAX_LISTS = 100
 MAX_LIST_NAME = 64
@@ -44,6 +46,7 @@ MAX_TIMELINE_LIMIT = 1000
 MAX_CONN_ID = 64
 MAX_MESSAGES = 100
 MAX_SUBSCRIPTION_CHANGES = 100
+MAX_PROFILE_FIELDS = 50
 
 Presence = Literal["online", "offline", "unavailable"]
 
@@ -120,6 +123,12 @@ class ThreadSwitch(Switch):
     limit: int | None = None
 
 
+class ProfilesSwitch(RoomSwitch):
+    """The extension for profiles. Users of all rooms are told of, also where rooms or lists are named."""
+
+    fields: list[str] | None = None
+
+
 class ExtensionsRequest(msgspec.Struct):
     """All extensions that are known here."""
 
@@ -132,6 +141,8 @@ class ExtensionsRequest(msgspec.Struct):
     unstable_thread_subscriptions: ThreadSwitch | None = msgspec.field(
         name="io.element.msc4308.thread_subscriptions", default=None
     )
+    profiles: ProfilesSwitch | None = None
+    unstable_profiles: ProfilesSwitch | None = msgspec.field(name="org.matrix.msc4262.profiles", default=None)
 
 
 class SlidingBody(msgspec.Struct):
@@ -317,7 +328,16 @@ def _extensions(asked: ExtensionsRequest) -> Extensions:
         _scope(asked.receipts),
         _scope(asked.typing),
         _limit(threads.limit, MAX_SUBSCRIPTION_CHANGES) if threads is not None and threads.enabled else None,
+        _profiles(asked.profiles or asked.unstable_profiles),
     )
+
+
+def _profiles(asked: ProfilesSwitch | None) -> ProfilesRequest | None:
+    if asked is None or not asked.enabled:
+        return None
+    if asked.fields is not None and len(asked.fields) > MAX_PROFILE_FIELDS:
+        raise InvalidParam(f"At most {MAX_PROFILE_FIELDS} fields of profiles can be named.")
+    return ProfilesRequest(None if asked.fields is None else frozenset(name[:MAX_KEY_BYTES] for name in asked.fields))
 
 
 def _messages_since(since: str | None) -> int:

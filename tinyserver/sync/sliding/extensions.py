@@ -1,6 +1,7 @@
-"""What sliding sync tells besides rooms: messages to the device, keys, account data, receipts, typing, threads.
+"""What sliding sync tells besides rooms: messages to the device, keys, account data, receipts, typing, threads,
+profiles.
 
-spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961, MSC4308
+spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961, MSC4262, MSC4308
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tinyserver.storage import account_data
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.transaction import ReadTransaction
+from tinyserver.sync.profile_news import ProfileNews, read_profiles
 from tinyserver.sync.sliding.planning import RoomTask, SlidingPlan
 from tinyserver.sync.sliding.rooms import SlidingRoom
 from tinyserver.sync.sliding.sent import LIVE, NEVER
@@ -40,6 +42,7 @@ class ExtensionNews:
     receipts: dict[str, Sequence[Receipt]] | None = None
     typing: dict[str, Sequence[str]] | None = None
     threads: SubscriptionChanges | None = None
+    profiles: Mapping[str, ProfileNews | None] = field(default_factory=dict)
 
     @property
     def is_news(self) -> bool:
@@ -53,6 +56,7 @@ class ExtensionNews:
             or self.receipts
             or self.typing
             or (self.threads is not None and not self.threads.is_empty)
+            or self.profiles
         )
 
 
@@ -89,6 +93,10 @@ class ExtensionReader:
             news.typing = self._typing()
         if wanted.threads is not None:
             news.threads = self._threads(wanted.threads)
+        asked = self._plan.profiles
+        if asked is not None:
+            reader, until = self._plan.request.reader, self._plan.until.position
+            news.profiles = read_profiles(self._tx, reader, self._plan.joined, asked, until)
         return news
 
     def _threads(self, limit: int) -> SubscriptionChanges:

@@ -18,10 +18,11 @@ from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.transaction import ReadTransaction, Topic
 from tinyserver.sync.engine import SyncEngine
+from tinyserver.sync.profile_news import ProfileQuestion, question
 from tinyserver.sync.sliding import lists
 from tinyserver.sync.sliding.catalogue import Catalogue, RoomFacts, facts_from
 from tinyserver.sync.sliding.lists import ArrangedList
-from tinyserver.sync.sliding.requests import ListFilters, Scope, SlidingRequest
+from tinyserver.sync.sliding.requests import ALL_FIELDS, ListFilters, Scope, SlidingRequest
 from tinyserver.sync.sliding.required_state import RoomConfig
 from tinyserver.sync.sliding.sent import LIVE, NEVER, NOT_SENT, Sent, SentRoom, is_long
 from tinyserver.sync.sliding.user_rooms import Marks, UserRoom, UserRooms, UserRoomsCache, read_marks, read_rooms
@@ -140,6 +141,7 @@ class SlidingPlan:
     typing: Mapping[int, Sequence[str]]
     typing_now: Mapping[int, Sequence[str]]
     personal: bool
+    profiles: ProfileQuestion | None
 
     @property
     def since(self) -> int:
@@ -302,7 +304,17 @@ class Planner:
             typing,
             typing_now,
             personal,
+            self._profiles(request, base, point),
         )
+
+    def _profiles(self, request: SlidingRequest, base: Sent, point: Point | None) -> ProfileQuestion | None:
+        wanted = request.extensions.profiles
+        if wanted is None:
+            return None
+        known = base.profiles or ()
+        covers = set(wanted.names) <= set(known) or ALL_FIELDS in known
+        has_all = point is not None and base.profiles is not None and covers
+        return question(self._bell, wanted.fields, point.position if point is not None and has_all else None)
 
     def _in_order(
         self, request: SlidingRequest, base: Sent, since: int, ignored: Collection[str], loaded: Loaded
@@ -415,6 +427,7 @@ class Planner:
             rooms,
             account_data=wanted.account_data is not None or (base.account_data and keeps_data),
             threads=wanted.threads is not None or (base.threads and not personal),
+            profiles=None if wanted.profiles is None else wanted.profiles.names,
             has_long_wishes=any(is_long(task.config) for task in tasks.values()),
         )
 

@@ -17,6 +17,7 @@ from tinyserver.storage import names
 from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.transaction import ReadTransaction
+from tinyserver.sync.profile_news import ProfileNews
 from tinyserver.sync.sliding.extensions import ExtensionNews
 from tinyserver.sync.sliding.lists import ArrangedList
 from tinyserver.sync.sliding.planning import SlidingPlan
@@ -174,7 +175,18 @@ def _extensions(news: ExtensionNews, *, stable: bool) -> list[bytes]:
     if news.threads is not None:
         name = b"thread_subscriptions" if stable else b"io.element.msc4308.thread_subscriptions"
         parts.append(b'"%b":%b' % (name, json_text(_threads(news.threads))))
+    if news.profiles:
+        name = b"profiles" if stable else b"org.matrix.msc4262.profiles"
+        parts.append(b'"%b":%b' % (name, json_text({"users": _profiles(news.profiles)})))
     return parts
+
+
+def _profiles(profiles: Mapping[str, ProfileNews | None]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for user_id, news in profiles.items():
+        parts = None if news is None else {"updated": news.updated, "removed": list(news.removed)}
+        shown[user_id] = parts and {name: part for name, part in parts.items() if part}
+    return shown
 
 
 def _threads(changes: SubscriptionChanges) -> dict[str, Any]:

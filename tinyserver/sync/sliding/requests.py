@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from tinyserver.sync.requests import Reader
 from tinyserver.sync.sliding.required_state import RoomConfig
 
+ALL_FIELDS = "*"
+"""Stands for all fields of profiles; none has this name."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
@@ -69,6 +72,18 @@ class ToDeviceRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfilesRequest:
+    """These fields of profiles are wanted; None: all."""
+
+    fields: frozenset[str] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is remembered of it."""
+        return (ALL_FIELDS,) if self.fields is None else tuple(sorted(self.fields))
+
+
+@dataclass(frozen=True, slots=True)
 class Extensions:
     """What is wanted besides rooms; None or False: not that. `threads` is how many thread subscriptions at most."""
 
@@ -78,6 +93,7 @@ class Extensions:
     receipts: Scope | None = None
     typing: Scope | None = None
     threads: int | None = None
+    profiles: ProfilesRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,15 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
     """Whether the client has its global account data."""
     threads: bool = False
     """Whether it has been told of its thread subscriptions."""
+    profiles: tuple[str, ...] | None = None
+    """Of which fields of profiles it has been told; None: of no profiles."""
     has_long_wishes: bool = True
     """Whether what is wanted of a room may be too long to be remembered when the client does not look at it."""
 
     def same_as(self, other: Sent) -> bool:
         """Whether it is the same but for its number."""
-        return (self.account_data, self.threads, self.rooms) == (other.account_data, other.threads, other.rooms)
+        mine = (self.account_data, self.threads, self.profiles, self.rooms)
+        return mine == (other.account_data, other.threads, other.profiles, other.rooms)
 
 
 NOTHING_SENT = Sent()
@@ -65,7 +68,7 @@ class _Stored(msgspec.Struct, array_like=True):
     number of the configuration)."""
 
     configs: list[RoomConfig]
-    generations: list[tuple[int, bool, bool, list[tuple[int, int, int, bool, int]]]]
+    generations: list[tuple[int, bool, bool, tuple[str, ...] | None, list[tuple[int, int, int, bool, int]]]]
 
 
 _DECODER = msgspec.msgpack.Decoder(_Stored)
@@ -79,6 +82,7 @@ def encode(generations: list[Sent]) -> bytes:
             sent.generation,
             sent.account_data,
             sent.threads,
+            sent.profiles,
             [
                 (room, each.room, each.receipts, each.account_data, numbers.setdefault(each.config, len(numbers)))
                 for room, each in sent.rooms.items()
@@ -94,12 +98,12 @@ def decode(stored: bytes) -> list[Sent]:
     form = _DECODER.decode(stored)
     shared: dict[tuple[int, int, bool, int], SentRoom] = {}
     found = []
-    for generation, account_data, threads, rows in form.generations:
+    for generation, account_data, threads, profiles, rows in form.generations:
         rooms = {}
         for room, until, receipts, data, config in rows:
             key = (until, receipts, data, config)
             if key not in shared:
                 shared[key] = SentRoom(until, receipts, data, form.configs[config])
             rooms[room] = shared[key]
-        found.append(Sent(generation, rooms, account_data, threads))
+        found.append(Sent(generation, rooms, account_data, threads, profiles))
     return found

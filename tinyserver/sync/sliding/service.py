@@ -117,6 +117,7 @@ class SlidingSyncService:
             plan.point is not None
             and len(to_be_read) <= ROOMS_AT_A_GLANCE
             and not any(task.is_new for task in to_be_read)
+            and (plan.profiles is None or plan.profiles.since is not None)
             and (not plan.changed or len(plan.joined) <= ROOMS_COMPARED_AT_A_GLANCE)
         )
 

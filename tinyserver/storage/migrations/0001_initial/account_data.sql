@@ -3,7 +3,7 @@ CREATE TABLE account_data (
     user     INTEGER NOT NULL,              -- names.nid
     room     INTEGER NOT NULL,              -- names.nid of the room ID; 0: global
     type     TEXT NOT NULL,
-    content  BLOB NOT NULL,                 -- JSON object, UTF-8
+    content  BLOB NOT NULL,                 -- JSON object, UTF-8; empty: it was deleted
     position INTEGER NOT NULL,
     PRIMARY KEY (user, room, type)
 ) STRICT, WITHOUT ROWID;

@@ -18,8 +18,11 @@ CREATE INDEX users_admins ON users (nid) WHERE admin = 1;
 CREATE TABLE profiles (
     user   INTEGER PRIMARY KEY,             -- names.nid
     fields TEXT NOT NULL,
-    untold INTEGER NOT NULL DEFAULT 0       -- 1: rooms may still show the name or the avatar of before
+    untold INTEGER NOT NULL DEFAULT 0,      -- 1: rooms may still show the name or the avatar of before
+    changes TEXT NOT NULL,                  -- JSON object: when the fields that changed last became what they are
+    position INTEGER NOT NULL               -- ... and the newest of that
 ) STRICT;
+CREATE INDEX profiles_by_position ON profiles (position);
 CREATE INDEX profiles_untold ON profiles (user) WHERE untold = 1;
 
 CREATE TABLE registration_tokens (
