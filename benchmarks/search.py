@@ -25,6 +25,7 @@ from tinyserver.rooms.alone import Alone
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.policy import NoPolicyServers, PolicyCheck
 from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import ContextRequest, MessageSearch, SearchRequest
 from tinyserver.storage import accounts
@@ -56,6 +57,7 @@ class World:
             clock,
             alone,
             alone,
+            PolicyCheck(SERVER, NoPolicyServers()),
         )
         self.indexing = SearchIndexing(self.db, self.bell)
         self.search = MessageSearch(self.db, self.indexing, clock, IgnoredUsers())

@@ -59,6 +59,6 @@ class OwnAccount:
                 f"{self.user_id} is somebody's account: choose another administration.account in the configuration."
             )
         nid = accounts.add(tx, self.user_id, None, self._clock.now_ms()) if account is None else account.nid
-        profiles.put(tx, nid, json.dumps({"displayname": self._server_name}), untold=False)
+        profiles.put(tx, nid, json.dumps({"displayname": self._server_name}), "displayname", untold=False)
         own_account.set_account(tx, nid)
         return OwnAccountRow(nid, None, 0, None, 0)
