@@ -39,7 +39,7 @@ class Topic(IntEnum):
     """Other servers are owed news of the devices of a local user (nid: the user)."""
     OUTGOING_MESSAGES = 9
     """A server is owed messages to devices of its users (nid: the server)."""
-    PROFILE = 11
+    PROFILE = 12
     """The profile of a local user changed (nid: the user)."""
     READ = 10
     """A user has read something (nid: the user)."""
