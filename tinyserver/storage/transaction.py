@@ -39,8 +39,6 @@ class Topic(IntEnum):
     """Other servers are owed news of the devices of a local user (nid: the user)."""
     OUTGOING_MESSAGES = 9
     """A server is owed messages to devices of its users (nid: the server)."""
-    PROFILE = 12
-    """The profile of a local user changed (nid: the user)."""
     READ = 10
     """A user has read something (nid: the user)."""
     APPSERVICE = 11
@@ -48,6 +46,8 @@ class Topic(IntEnum):
     ADMINISTRATION = 12
     """Something for the administrators: somebody has become one, or is none any more (nid: the user), or something was
     reported (nid: 0)."""
+    PROFILE = 13
+    """The profile of a local user changed (nid: the user)."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
