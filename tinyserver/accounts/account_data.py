@@ -160,6 +160,13 @@ def _check_type(data_type: str) -> None:
         raise BadJson(f"{data_type} is managed by the server and has an endpoint of its own.", status=405)
 
 
+def tag_room(tx: WriteTransaction, user: int, room_id: str, tag: str) -> None:
+    """Tag a room for a user on the server's own account, in a step. Raises TooLarge: they have too many tags."""
+    tags = _tags(tx, user, room_id)
+    if tag not in tags:
+        _store(tx, user, room_id, TAG, msgspec.json.encode({"tags": {**tags, tag: {}}}))
+
+
 def _store(tx: WriteTransaction, user: int, room_id: str | None, data_type: str, content: bytes) -> None:
     if len(content) > MAX_CONTENT_BYTES:
         raise TooLarge(f"Account data of one type can have {MAX_CONTENT_BYTES} bytes.")

@@ -7,6 +7,7 @@ from tinyserver.administration.commands import Command, declared
 from tinyserver.administration.emails import EmailCommands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
+from tinyserver.administration.notices import NoticeCommands
 from tinyserver.administration.reports import ReportCommands
 from tinyserver.administration.rooms import RoomCommands
 from tinyserver.administration.server import ServerCommands
@@ -20,6 +21,7 @@ GROUPS: dict[str, type] = {
     "room": RoomCommands,
     "media": MediaCommands,
     "report": ReportCommands,
+    "notice": NoticeCommands,
     "federation": FederationCommands,
     "appservice": AppserviceCommands,
     "server": ServerCommands,

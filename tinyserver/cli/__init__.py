@@ -25,6 +25,7 @@ GROUPS = {
     "email": "the mail addresses of accounts",
     "federation": "what other servers are owed and which of them fail",
     "media": "files: who has how many, taking them out of circulation, deleting them",
+    "notice": "what the server tells its users",
     "report": "what users have reported",
     "room": "rooms: showing, listing in the directory, closing them",
     "server": "the server itself: its version, and how it is doing",

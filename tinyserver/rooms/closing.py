@@ -124,7 +124,7 @@ class RoomClosing:
 
     async def _leave(self, user_id: str, room_id: str, reason: str | None) -> bool:
         try:
-            await self._membership.leave(user_id, room_id, reason)
+            await self._membership.leave(user_id, room_id, reason, by_server=True)
         except Forbidden:
             return True  # somebody else has removed the user meanwhile
         except MatrixError as error:

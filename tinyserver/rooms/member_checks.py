@@ -11,7 +11,13 @@ from typing import Any
 
 import orjson
 
-from tinyserver.protocol.errors import BadJson, Forbidden, GuestAccessForbidden, InviteBlocked
+from tinyserver.protocol.errors import (
+    BadJson,
+    CannotLeaveServerNoticeRoom,
+    Forbidden,
+    GuestAccessForbidden,
+    InviteBlocked,
+)
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.rooms.access import check_user_id, membership_of
 from tinyserver.rooms.drafts import EventDraft
@@ -19,7 +25,7 @@ from tinyserver.rooms.guests import guests_may_join
 from tinyserver.rooms.member_events import profile_of
 from tinyserver.rooms.partial_state import check_members_known
 from tinyserver.rooms.restricted import authorising_user
-from tinyserver.storage import account_data, blocked_rooms, names, room_state
+from tinyserver.storage import account_data, blocked_rooms, names, room_state, server_notices
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
@@ -70,6 +76,8 @@ class MemberChecks:
             raise GuestAccessForbidden("Guests cannot knock on rooms")
         elif membership == "invite":
             self.check_invite(tx, room, target)
+        elif membership == "leave" and draft.sender == target and before is Membership.INVITE:
+            check_may_refuse(tx, room, target)
         elif membership == "leave" and draft.sender != target and before in (None, Membership.LEAVE):
             raise Forbidden(f"{target} is not in the room")
         if membership in ("join", "invite", "knock"):
@@ -113,6 +121,16 @@ def check_not_blocked(tx: ReadTransaction, room_id: str) -> None:
     """Raises Forbidden for a room that an administrator has blocked."""
     if blocked_rooms.is_blocked(tx, room_id):
         raise Forbidden("This room has been blocked on this server")
+
+
+def check_may_refuse(tx: ReadTransaction, room: RoomRow, user_id: str) -> None:
+    """Raises CannotLeaveServerNoticeRoom for the invite to the room of the server's notices.
+
+    spec: client-server-api#server-notices
+    """
+    user = names.find(tx, user_id)
+    if user is not None and server_notices.room_of(tx, user) == room.nid:
+        raise CannotLeaveServerNoticeRoom
 
 
 def check_wants_invites(tx: ReadTransaction, user_id: str) -> None:

@@ -14,7 +14,7 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id, is_valid_user_id
 from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
 from tinyserver.rooms.drafts import EventDraft
-from tinyserver.rooms.member_checks import MemberChecks, check_not_blocked
+from tinyserver.rooms.member_checks import MemberChecks, check_may_refuse, check_not_blocked
 from tinyserver.rooms.member_events import member_draft, with_fresh_profile
 from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.rooms.out_of_band import is_resident
@@ -255,11 +255,15 @@ class RoomMembership:
 
     # -- going -----------------------------------------------------------------------------------
 
-    async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> None:
+    async def leave(self, user_id: str, room_id: str, reason: str | None = None, *, by_server: bool = False) -> None:
         """Leave a room, refuse an invite or take back a knock. Whoever has left already has left.
+
+        Args:
+            by_server: it is not the user who wants that.
 
         Raises:
             Forbidden: the user has nothing to leave there.
+            CannotLeaveServerNoticeRoom: the user refuses the invite to the server's notices.
         """
 
         def step(tx: WriteTransaction) -> bool:
@@ -269,6 +273,8 @@ class RoomMembership:
                 raise Forbidden(f"You are not in the room {room_id[:255]}")
             if before is Membership.LEAVE:
                 return True
+            if before is Membership.INVITE and not by_server:
+                check_may_refuse(tx, room, user_id)
             if before is not Membership.JOIN and self._remote is not None and not is_resident(tx, room):
                 return False
             self._pipeline.send(
@@ -290,7 +296,7 @@ class RoomMembership:
 
         for room_id in await self._db.read(rooms_left):
             with suppress(Forbidden):  # somebody else has removed the user meanwhile
-                await self.leave(user_id, room_id)
+                await self.leave(user_id, room_id, by_server=True)
 
     async def kick(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
         """Remove somebody from a room, take back an invite or refuse a knock.

@@ -10,6 +10,7 @@ from tinyserver.administration.conversation import Conversation
 from tinyserver.administration.emails import EmailCommands
 from tinyserver.administration.federation import FederationCommands
 from tinyserver.administration.media import MediaCommands
+from tinyserver.administration.notices import NoticeCommands
 from tinyserver.administration.reports import ReportCommands
 from tinyserver.administration.room import AdminRoom
 from tinyserver.administration.rooms import RoomCommands
@@ -22,6 +23,7 @@ from tinyserver.api.oauth.locations import invitation_link
 from tinyserver.api.routing import Router
 from tinyserver.federation.overview import FederationOverview
 from tinyserver.rooms.closing import RoomClosing
+from tinyserver.rooms.server_notices import ServerNotices
 from tinyserver.server.accounts import AccountParts
 from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
@@ -44,7 +46,9 @@ class AdministrationParts:
         appservices: AppserviceParts,
     ) -> None:
         db, clock, name, public_url = core.db, core.clock, core.server_name, core.config.public_url
+        own = core.own_account
         self._closing = RoomClosing(db, rooms.membership, clock)
+        self._notices = ServerNotices(db, own, rooms.creation, rooms.pipeline, name, core.config.admin_contact)
 
         def link(token: str) -> str | None:
             return invitation_link(public_url, token) if public_url else None
@@ -59,11 +63,11 @@ class AdministrationParts:
                 ReportCommands(db, rooms.reports),
                 FederationCommands(overview, transport.destinations),
                 AppserviceCommands(appservices.services, appservices.overview),
+                NoticeCommands(db, self._notices, name),
                 ServerCommands(db, core.data),
             ]
         )
 
-        own = core.own_account
         conversation = Conversation(self.commands, time.monotonic)
         self.room = AdminRoom(db, core.bell, own, rooms.creation, rooms.pipeline, conversation, name)
         self._warnings = Warnings(db, core.bell, clock, self.room, core.data.path, time.monotonic)
@@ -80,6 +84,7 @@ class AdministrationParts:
     def start(self) -> None:
         """Go on with what a stop of the server interrupted."""
         self._closing.start()
+        self._notices.start()
         if self._has_room:
             self.room.start()
             self._warnings.start()
@@ -87,5 +92,6 @@ class AdministrationParts:
     async def stop(self) -> None:
         """End what is being done."""
         await self._closing.close()
+        await self._notices.close()
         await self._warnings.close()
         await self.room.close()
