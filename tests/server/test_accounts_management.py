@@ -240,6 +240,9 @@ async def test_what_guests_may(server: Any, connect: Any) -> None:
     ):
         await guest.request(method, path, body, expect=403, errcode="M_GUEST_ACCESS_FORBIDDEN")
     await guest.request("DELETE", f"/profile/{guest.user_id}/displayname")
+    capabilities = (await guest.request("GET", "/capabilities"))["capabilities"]
+    assert capabilities["m.profile_fields"] == {"enabled": True, "allowed": ["displayname"]}
+    assert capabilities["m.change_password"] == {"enabled": False}
     await guest.request("POST", "/logout")
     await guest.request("GET", "/account/whoami", expect=401, errcode="M_UNKNOWN_TOKEN")
 

@@ -67,6 +67,25 @@ async def test_a_status_is_set_and_seen(server: TinyServer, new_user: NewUser) -
     assert "status_msg" not in content
 
 
+async def test_a_new_name_comes_with_presence(server: TinyServer, new_user: NewUser) -> None:
+    alice, bob = await new_user("alice"), await new_user("bob")
+    await alice.create_room(bob)
+    await bob.request("PUT", f"/profile/{bob.user_id}/avatar_url", {"avatar_url": "mxc://tiny.test/bob"})
+    await bob.sync_on()
+    seen = await alice.sync_until(lambda answer: presence_of(answer, bob))
+    assert seen["avatar_url"] == "mxc://tiny.test/bob"
+    assert "displayname" not in seen
+    for name in ("Bob", "Robert"):
+        await bob.request("PUT", f"/profile/{bob.user_id}/displayname", {"displayname": name})
+        seen = await alice.sync_until(lambda answer: presence_of(answer, bob))
+        assert (seen["presence"], seen["displayname"]) == ("online", name)
+        assert seen["avatar_url"] == "mxc://tiny.test/bob"
+    await bob.request("DELETE", f"/profile/{bob.user_id}/displayname")
+    assert "displayname" not in await alice.sync_until(lambda answer: presence_of(answer, bob))
+    assert "displayname" not in presence_of(await bob.sync_on(), bob)
+    assert set(await get(alice, bob)) == {"presence", "last_active_ago", "currently_active"}
+
+
 async def test_strangers_see_nothing(server: TinyServer, new_user: NewUser) -> None:
     alice, bob = await new_user("alice"), await new_user("bob")
     await bob.sync_on()

@@ -86,6 +86,8 @@ async def test_power_levels(alice: Client, new_user: Any) -> None:
     await bob.put_state(room, "com.example", {}, **forbidden)
     levels = await alice.get_state(room, "m.room.power_levels")
     await bob.put_state(room, "m.room.power_levels", levels, **forbidden)
+    for wrong in ({"users": {"bob": 1}}, {"users": []}, {"ban": "50"}, {"events": {"m.room.name": None}}):
+        await alice.put_state(room, "m.room.power_levels", {**levels, **wrong}, expect=400, errcode="M_BAD_JSON")
     levels |= {"events_default": 10, "users": {bob.user_id: 60}}
     await alice.put_state(room, "m.room.power_levels", levels)
     await bob.put_state(room, "m.room.name", {"name": "ours"})

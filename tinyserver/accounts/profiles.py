@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -87,6 +88,8 @@ class Profiles:
         self._directory = directory
         self._propagator = propagator
         self._remote = remote
+        self.on_change: list[Callable[[int, str | None, str | None], None]] = []
+        """Called with a user (a nid), display name and avatar, once a new one of these is stored."""
 
     async def get(self, user_id: str) -> dict[str, Any]:
         """All fields of a user of any server; empty for one who has set none.
@@ -175,6 +178,9 @@ class Profiles:
 
         is_shown = field in _UNSPACED and self._propagator is not None
         fields = await self._db.write(step)
+        if fields is not None and field in _UNSPACED:
+            for tell in self.on_change:
+                tell(requester.user_nid, fields.get(DISPLAYNAME), fields.get(AVATAR_URL))
         if fields is not None and is_shown:
             await self._tell_rooms(requester.user_nid)
 

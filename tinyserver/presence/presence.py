@@ -25,7 +25,7 @@ from tinyserver.presence.remote_users import RemoteUser, RemoteUsers
 from tinyserver.presence.state import LINGER, OFFLINE, ONLINE, STAYS_SET, Shown, UserPresence
 from tinyserver.protocol.errors import Forbidden, InvalidParam, NotFound
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
-from tinyserver.storage import accounts, memberships, names, server_stays
+from tinyserver.storage import accounts, memberships, names, profiles, server_stays
 from tinyserver.storage.database import Commit, Database
 from tinyserver.storage.transaction import Topic
 
@@ -164,6 +164,16 @@ class Presence:
         known.devices[device] = (state, now + min(seconds, MAX_SYNC_SECONDS) + LINGER)
         self._update(user, known, now)
 
+    def profile_changed(self, user: int, displayname: str | None, avatar_url: str | None) -> None:
+        """The profile of a local user (a nid) says this now.
+
+        spec: client-server-api#events-on-change-of-profile-information
+        """
+        if self._enabled:
+            known = self._user(user)
+            known.profile = (displayname, avatar_url)
+            self._move_up(user, known, worth_waking=True)
+
     # -- other servers ---------------------------------------------------------------------------
 
     def receive(self, user: int, user_id: str, shown: Shown, active_ago: float) -> None:
@@ -207,7 +217,7 @@ class Presence:
         now = self._clock()
         local, remote = self._users.get(user), self._remote.get(user)
         if local is not None:
-            return {"type": "m.presence", "sender": local.user_id, "content": local.content(now)}
+            return local.event(now)
         if remote is not None:
             return {"type": "m.presence", "sender": remote.user_id, "content": remote.content(now)}
         return None
@@ -249,7 +259,7 @@ class Presence:
             if moment == 0 and known.shown.presence == OFFLINE:
                 continue
             if self._acquaintances.share_a_room(user, nid):
-                found.append({"type": "m.presence", "sender": known.user_id, "content": known.content(now)})
+                found.append(known.event(now))
         found += self._remote_changes(user, moment, now)
         return found
 
@@ -283,7 +293,9 @@ class Presence:
     def _user(self, user: int) -> UserPresence:
         known = self._users.get(user)
         if known is None:
-            known = UserPresence(self._db.glance(lambda tx: names.text(tx, user)))
+            known = self._db.glance(
+                lambda tx: UserPresence(names.text(tx, user), profile=profiles.shown_in_rooms(tx, user))
+            )
             if len(self._users) >= MAX_USERS:
                 self._forget_one()
             self._users[user] = known
@@ -315,14 +327,17 @@ class Presence:
     def _note(self, user: int, known: UserPresence, shown: Shown) -> None:
         worth_waking = (shown.presence, shown.status_msg) != (known.shown.presence, known.shown.status_msg)
         known.shown = shown
+        self._move_up(user, known, worth_waking=worth_waking)
+        for tell in self.on_change:
+            tell(user)
+
+    def _move_up(self, user: int, known: UserPresence, *, worth_waking: bool) -> None:
         known.moment = self._newest = self._bell.next_moment()
         del self._users[user]
         self._users[user] = known
         if worth_waking:
             self._to_wake.add(user)
             self._arm()
-        for tell in self.on_change:
-            tell(user)
 
     def _wake_others(self, now: float) -> None:
         """Ring the bell for the users who are connected and may see one of the changes."""

@@ -51,6 +51,8 @@ class UserPresence:
     shown: Shown = Shown()
     moment: int = 0
     sees_anew: int = 0
+    profile: tuple[str | None, str | None] = (None, None)
+    """Display name and avatar."""
 
     def at(self, now: float) -> Shown:
         """What others see at a time."""
@@ -83,7 +85,7 @@ class UserPresence:
             self.chosen = None
 
     def content(self, now: float) -> dict[str, object]:
-        """The content of the user's `m.presence` event."""
+        """What `GET /presence/{userId}/status` tells of the user."""
         shown = self.shown
         content: dict[str, object] = {"presence": shown.presence}
         if self.last_active is not None:
@@ -93,3 +95,12 @@ class UserPresence:
         if shown.status_msg is not None:
             content["status_msg"] = shown.status_msg
         return content
+
+    def event(self, now: float) -> dict[str, object]:
+        """The user's `m.presence` event: what :meth:`content` says, and what the user is called."""
+        content, (displayname, avatar_url) = self.content(now), self.profile
+        if displayname is not None:
+            content["displayname"] = displayname
+        if avatar_url is not None:
+            content["avatar_url"] = avatar_url
+        return {"type": "m.presence", "sender": self.user_id, "content": content}

@@ -24,9 +24,7 @@ def check_power_levels(event: Event, room: AuthState) -> None:
     :raises AuthError: the rule refuses it.
     """
     content, version = event.content, room.version
-    if version.integer_power_levels:
-        _check_levels_are_integers(content)
-    _check_users(content, version)
+    check_form(content, version)
     if version.privileged_creators:
         _check_creators_are_not_listed(content, room)
     current = room.power_levels_event
@@ -40,6 +38,16 @@ def check_power_levels(event: Event, room: AuthState) -> None:
     _check_user_changes(
         _entries(old, "users", version, new=False), _entries(content, "users", version, new=True), event.sender, own
     )
+
+
+def check_form(content: Mapping[str, Any], version: RoomVersion) -> None:
+    """Whether some content can be that of an ``m.room.power_levels`` event at all.
+
+    :raises AuthError: it cannot.
+    """
+    if version.integer_power_levels:
+        _check_levels_are_integers(content)
+    _check_users(content, version)
 
 
 def _check_levels_are_integers(content: Mapping[str, Any]) -> None:

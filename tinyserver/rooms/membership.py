@@ -9,7 +9,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound, UnableToGrantJoin, Unknown
+from tinyserver.protocol.errors import (
+    BadState,
+    Forbidden,
+    InvalidParam,
+    MatrixError,
+    NotFound,
+    UnableToGrantJoin,
+    Unknown,
+)
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of, is_valid_room_alias, is_valid_room_id, is_valid_user_id
 from tinyserver.rooms.access import check_user_id, membership_of, room_of_member
@@ -305,7 +313,8 @@ class RoomMembership:
             Forbidden: the sender may not, or the target is not there.
         """
         allowed = (Membership.JOIN, Membership.INVITE, Membership.KNOCK)
-        await self._change(sender, room_id, target, "leave", reason, allowed, "not in the room")
+        otherwise = Forbidden(f"{target} is not in the room")
+        await self._change(sender, room_id, target, "leave", reason, allowed, otherwise)
 
     async def ban(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
         """Ban somebody, member or not.
@@ -313,15 +322,17 @@ class RoomMembership:
         Raises:
             Forbidden: the sender may not.
         """
-        await self._change(sender, room_id, target, "ban", reason, None, "")
+        await self._change(sender, room_id, target, "ban", reason)
 
     async def unban(self, sender: str, room_id: str, target: str, reason: str | None = None) -> None:
         """Lift a ban.
 
         Raises:
-            Forbidden: the sender may not, or the target is not banned.
+            Forbidden: the sender may not.
+            BadState: the target is not banned.
         """
-        await self._change(sender, room_id, target, "leave", reason, (Membership.BAN,), "not banned")
+        otherwise = BadState(f"{target} is not banned")
+        await self._change(sender, room_id, target, "leave", reason, (Membership.BAN,), otherwise)
 
     async def _change(
         self,
@@ -330,16 +341,17 @@ class RoomMembership:
         target: str,
         membership: str,
         reason: str | None,
-        allowed: Sequence[Membership] | None,
-        otherwise: str,
+        allowed: Sequence[Membership] = (),
+        otherwise: MatrixError | None = None,
     ) -> None:
+        """Set the membership of a target, who has to have one of those `allowed`, if `otherwise` is an error."""
         check_user_id(target)
 
         def step(tx: WriteTransaction) -> None:
             room = room_of_member(tx, room_id, sender)
             check_members_known(tx, room, [("m.room.member", target)])
-            if allowed is not None and membership_of(tx, room, target) not in allowed:
-                raise Forbidden(f"{target} is {otherwise}")
+            if otherwise is not None and membership_of(tx, room, target) not in allowed:
+                raise otherwise
             draft = member_draft(tx, sender=sender, target=target, membership=membership, reason=reason)
             self._pipeline.send(tx, room.nid, draft)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinyserver.protocol import canonical_json
+from tinyserver.protocol.auth_rules import AuthError
 from tinyserver.protocol.errors import (
     BadJson,
     DuplicateAnnotation,
@@ -17,6 +18,7 @@ from tinyserver.protocol.errors import (
     Unknown,
 )
 from tinyserver.protocol.identifiers import domain_of
+from tinyserver.protocol.power_level_rules import check_form
 from tinyserver.protocol.relations import ANNOTATION, THREAD, may_root_thread, relation_of
 from tinyserver.rooms.access import check_user_id, known_room, room_of_member
 from tinyserver.rooms.canonical_aliases import check_aliases
@@ -166,6 +168,8 @@ class Sending:
             current = room_state.event_at(tx, room.state, event_type, state_key)
             if current is not None and _says_the_same(current, draft):
                 return current.event_id
+            if event_type == "m.room.power_levels":
+                _check_levels(room, content)
             if event_type == "m.room.canonical_alias":
                 check_aliases(tx, room, {} if current is None else current.event.content, content, self._server_name)
             stored = self._pipeline.send(tx, room.nid, draft)
@@ -312,6 +316,13 @@ def check_names(event_type: str, state_key: str | None) -> None:
     for text, what in ((event_type, "event type"), (state_key or "", "state key")):
         if len(text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
             raise TooLarge(f"The {what} is longer than {_MAX_BYTES} bytes")
+
+
+def _check_levels(room: RoomRow, content: dict[str, Any]) -> None:
+    try:
+        check_form(content, room.version)
+    except AuthError as error:
+        raise BadJson(error.message) from error
 
 
 def _says_the_same(current: StoredEvent, draft: EventDraft) -> bool:

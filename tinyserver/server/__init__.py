@@ -84,6 +84,7 @@ class Server:
             core, self.transport, transactions, self.accounts, identity_resets, self.appservices
         )
         self.sync = SyncParts(core, self.encryption.device_news, self.appservices)
+        self.accounts.profiles.on_change.append(self.sync.presence.profile_changed)
         self.push = PushParts(
             config,
             core.db,

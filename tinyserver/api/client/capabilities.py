@@ -20,6 +20,7 @@ class CapabilitiesApi:
         "/_matrix/client/v3/capabilities",
         spec="client-server-api#capabilities-negotiation",
         auth=Auth.USER,
+        guests=True,
     )
     async def capabilities(self, call: Call[NoBody, NoQuery]) -> Answer:
         """All capabilities of the requester."""
