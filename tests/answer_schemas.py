@@ -34,6 +34,8 @@ _ALSO: dict[str, Json] = {
     # Scheduled events (MSC4140) have no event ID yet.
     "PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}": {"required": ["delay_id"]},
     "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}": {"required": ["delay_id"]},
+    # Those who are typing and present are told as events that stand in no timeline.
+    "GET /_matrix/client/v3/events": {"properties": {"chunk": {"items": {"required": ["type", "content"]}}}},
     # Without a relay there are no credentials for one.
     "GET /_matrix/client/v3/voip/turnServer": {"maxProperties": 0},
     # The actions have older names, too.
@@ -81,7 +83,9 @@ def _schema(method: str, path: str, status: int) -> Draft202012Validator | None:
     patterns, _ = _operations()
     for pattern, answers in patterns:
         if pattern.fullmatch(f"{method} {path}"):
-            schema = answers.get(str(status), _ANY_ERROR if status >= 400 else {})
+            schema = answers.get(str(status), _ANY_ERROR if status >= 400 else None)
+            if schema is None:  # a file
+                return None
             if status == 401:  # it lists either the challenge or the error of a wrong token, if any
                 schema = {"anyOf": [schema, _ANY_ERROR, _CHALLENGE]}
             return _validator(json.dumps(schema, sort_keys=True))
