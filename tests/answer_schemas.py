@@ -63,6 +63,13 @@ def check_answer(method: str, path: str, status: int, body: bytes) -> None:
     assert not told, f"{method} {path} -> {status} is not what the specification says:\n" + "\n".join(told[:10])
 
 
+def operations_that_may_answer(status: int) -> set[str]:
+    """The "METHOD path" of those operations for which the specification lists a status; parameters have no names."""
+    with gzip.open(_FILE) as file:
+        operations = json.load(file)["operations"]
+    return {re.sub(r"\{\w+\}", "{}", operation) for operation, answers in operations.items() if str(status) in answers}
+
+
 @functools.cache
 def _operations() -> tuple[list[tuple[re.Pattern[str], dict[str, Json]]], dict[str, Json]]:
     """The schemas of each operation by status, with what matches "METHOD path"; and the definitions they refer to."""

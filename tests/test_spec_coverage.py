@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tinyserver.api.other_paths import OTHER_PATHS, others_of
-from tinyserver.api.routing import Endpoint, Router
+from tinyserver.api.routing import Auth, Endpoint, Router, Surface
 from tinyserver.config import load_config
 from tinyserver.protocol.errors import Unrecognized
 from tinyserver.server import Server
 
+from .answer_schemas import operations_that_may_answer
 from .server.harness import TinyServer
 
 Operation = tuple[str, str]
@@ -116,6 +117,30 @@ def test_everything_else_that_is_served_is_known(router: Router, specified: dict
     beyond = served(endpoint for endpoint in router.routes() if not forms(endpoint) & specified.keys())
     assert [path for _, path in beyond if not any(re.match(known, path) for known in EXTRAS)] == []
     assert [known for known in EXTRAS if not any(re.match(known, path) for _, path in beyond)] == []
+
+
+UNLIMITED = (
+    r"POST .*/logout(/all)?$",  # whoever wants to go can go
+    r"POST .*/sync$",  # waits by itself
+)
+"""What may change something, and as often as one likes."""
+
+
+def test_who_changes_something_or_is_nobody_is_limited(router: Router) -> None:
+    """Endpoints that only read what is here are limited by what they cost; all others by the rate limits."""
+    served_here = [
+        endpoint
+        for endpoint in router.routes()
+        if endpoint.surface in (Surface.CLIENT, Surface.MEDIA)
+        and endpoint.path.startswith("/_matrix/")
+        and endpoint.auth in (Auth.NONE, Auth.OPTIONAL, Auth.USER)
+    ]
+    unlimited = {f"{each.method} {normal(each.path)}" for each in served_here if each.limit is None}
+    changing = {each for each in unlimited if not each.startswith("GET ")}
+    assert [each for each in changing if not any(re.match(known, each) for known in UNLIMITED)] == []
+    # Other servers are asked on behalf of these.
+    assert [each for each in unlimited if re.search("/(profile|directory|publicRooms|hierarchy|summary)", each)] == []
+    assert unlimited & operations_that_may_answer(429) == set()
 
 
 def test_other_paths_lead_to_operations_of_today(router: Router, specified: dict[Operation, str]) -> None:

@@ -42,6 +42,7 @@ class AccountApi:
         spec="client-server-api#current-account-information",
         auth=Auth.USER,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def whoami(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Whose access token this is."""

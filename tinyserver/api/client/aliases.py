@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.directory.aliases import Aliases
 
@@ -28,7 +29,13 @@ class AliasesApi:
     def __init__(self, aliases: Aliases) -> None:
         self._aliases = aliases
 
-    @endpoint("GET", _PATH, spec="client-server-api#get_matrixclientv3directoryroomroomalias", auth=Auth.NONE)
+    @endpoint(
+        "GET",
+        _PATH,
+        spec="client-server-api#get_matrixclientv3directoryroomroomalias",
+        auth=Auth.NONE,
+        limit=Limit.OTHER,
+    )
     async def resolve(self, call: Call[NoBody, NoQuery]) -> Answer:
         """The room behind an alias."""
         found = await self._aliases.resolve(call.path["roomAlias"])
@@ -41,6 +48,7 @@ class AliasesApi:
         auth=Auth.USER,
         body=AliasBody,
         suspended=False,
+        limit=Limit.OTHER,
     )
     async def add(self, call: Call[AliasBody, NoQuery]) -> Answer:
         """Make an alias."""
@@ -53,6 +61,7 @@ class AliasesApi:
         spec="client-server-api#delete_matrixclientv3directoryroomroomalias",
         auth=Auth.USER,
         suspended=False,
+        limit=Limit.OTHER,
     )
     async def remove(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Take an alias away."""
@@ -64,6 +73,7 @@ class AliasesApi:
         "/_matrix/client/v3/rooms/{roomId}/aliases",
         spec="client-server-api#get_matrixclientv3roomsroomidaliases",
         auth=Auth.USER,
+        limit=Limit.OTHER,
     )
     async def of_room(self, call: Call[NoBody, NoQuery]) -> Answer:
         """This server's aliases of a room."""

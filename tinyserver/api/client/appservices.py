@@ -57,6 +57,7 @@ class AppservicesApi:
         auth=Auth.USER,
         body=ListingBody,
         suspended=False,
+        limit=Limit.OTHER,
     )
     async def list_room(self, call: Call[ListingBody, NoQuery]) -> Answer:
         """Put a room into a network's list, or take it out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyserver.accounts.capabilities import Capabilities
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 
 
@@ -21,6 +22,7 @@ class CapabilitiesApi:
         spec="client-server-api#capabilities-negotiation",
         auth=Auth.USER,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def capabilities(self, call: Call[NoBody, NoQuery]) -> Answer:
         """All capabilities of the requester."""

@@ -9,6 +9,7 @@ import msgspec
 from tinyserver.api.calls import Call, NoQuery
 from tinyserver.api.oauth.locations import reset_url_at
 from tinyserver.api.public_url import PublicUrl
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.encryption.cross_signing import CrossSigning, Uploads
 from tinyserver.storage.cross_signing import Usage
@@ -40,6 +41,7 @@ class CrossSigningApi:
         spec=_SPEC,
         auth=Auth.USER,
         body=SigningKeysBody,
+        limit=Limit.OTHER,
     )
     async def upload_keys(self, call: Call[SigningKeysBody, NoQuery]) -> Answer:
         """Publish the user's cross-signing keys."""
@@ -58,6 +60,7 @@ class CrossSigningApi:
         spec=_SPEC,
         auth=Auth.USER,
         body=dict[str, dict[str, dict[str, Any]]],
+        limit=Limit.OTHER,
     )
     async def upload_signatures(self, call: Call[Uploads, NoQuery]) -> Answer:
         """Publish signatures on keys."""

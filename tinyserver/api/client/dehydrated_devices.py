@@ -8,6 +8,7 @@ import msgspec
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.client.session_answers import origin_of
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.encryption.dehydrated_devices import DehydratedDevices, MessagePage, NewDehydratedDevice
 from tinyserver.encryption.device_keys import KeyUpload
@@ -47,7 +48,7 @@ class DehydratedDevicesApi:
     def __init__(self, devices: DehydratedDevices) -> None:
         self._devices = devices
 
-    @endpoint("PUT", _PATH, spec=_SPEC, auth=Auth.USER, body=DehydratedBody)
+    @endpoint("PUT", _PATH, spec=_SPEC, auth=Auth.USER, body=DehydratedBody, limit=Limit.OTHER)
     async def put(self, call: Call[DehydratedBody, NoQuery]) -> Answer:
         """Put a device to sleep."""
         body = call.body
@@ -65,7 +66,7 @@ class DehydratedDevicesApi:
         """The sleeping device."""
         return self._devices.get(call.requester)
 
-    @endpoint("DELETE", _PATH, spec=_SPEC, auth=Auth.USER)
+    @endpoint("DELETE", _PATH, spec=_SPEC, auth=Auth.USER, limit=Limit.OTHER)
     async def delete(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Delete the sleeping device."""
         return {"device_id": await self._devices.remove(call.requester)}
@@ -76,7 +77,15 @@ class DehydratedDevicesApi:
         page = self._devices.messages(call.requester, call.path["deviceId"], call.query.start)
         return _page_text(page, with_token=page.has_more)
 
-    @endpoint("POST", _PATH + "/{deviceId}/events", spec=_SPEC, auth=Auth.USER, body=EventsBody, body_optional=True)
+    @endpoint(
+        "POST",
+        _PATH + "/{deviceId}/events",
+        spec=_SPEC,
+        auth=Auth.USER,
+        body=EventsBody,
+        body_optional=True,
+        limit=Limit.OTHER,
+    )
     async def events_of_old(self, call: Call[EventsBody, NoQuery]) -> Answer:
         """The same as older clients ask for it: they read on until a page is empty."""
         page = self._devices.messages(call.requester, call.path["deviceId"], call.body.next_batch)

@@ -8,6 +8,7 @@ import msgspec
 
 from tinyserver.accounts.devices import Devices
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 
 _SPEC = "client-server-api#device-management"
@@ -50,7 +51,15 @@ class DevicesApi:
         """One device of the user."""
         return await self._devices.get(call.requester, call.path["deviceId"])
 
-    @endpoint("PUT", "/_matrix/client/v3/devices/{deviceId}", spec=_SPEC, auth=Auth.USER, body=RenameBody, guests=True)
+    @endpoint(
+        "PUT",
+        "/_matrix/client/v3/devices/{deviceId}",
+        spec=_SPEC,
+        auth=Auth.USER,
+        body=RenameBody,
+        guests=True,
+        limit=Limit.OTHER,
+    )
     async def rename(self, call: Call[RenameBody, NoQuery]) -> Answer:
         """Give a device another display name."""
         await self._devices.rename(call.requester, call.path["deviceId"], call.body.display_name)
@@ -63,13 +72,21 @@ class DevicesApi:
         auth=Auth.USER,
         body=DeleteBody,
         body_optional=True,
+        limit=Limit.OTHER,
     )
     async def delete(self, call: Call[DeleteBody, NoQuery]) -> Answer:
         """Delete a device and end its sessions."""
         await self._devices.remove(call.requester, [call.path["deviceId"]], call.body.auth)
         return {}
 
-    @endpoint("POST", "/_matrix/client/v3/delete_devices", spec=_SPEC, auth=Auth.USER, body=DeleteDevicesBody)
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/delete_devices",
+        spec=_SPEC,
+        auth=Auth.USER,
+        body=DeleteDevicesBody,
+        limit=Limit.OTHER,
+    )
     async def delete_devices(self, call: Call[DeleteDevicesBody, NoQuery]) -> Answer:
         """Delete several devices and end their sessions."""
         await self._devices.remove(call.requester, call.body.devices, call.body.auth)

@@ -50,12 +50,12 @@ class KeyBackupApi:
         """Begin a new backup."""
         return {"version": await self._backup.create(call.requester, call.body.algorithm, call.body.auth_data)}
 
-    @endpoint("GET", _VERSION, spec=_SPEC, auth=Auth.USER)
+    @endpoint("GET", _VERSION, spec=_SPEC, auth=Auth.USER, limit=Limit.OTHER)
     async def current(self, call: Call[NoBody, NoQuery]) -> Answer:
         """The current backup."""
         return self._backup.info(call.requester, None)
 
-    @endpoint("GET", _VERSION + "/{version}", spec=_SPEC, auth=Auth.USER)
+    @endpoint("GET", _VERSION + "/{version}", spec=_SPEC, auth=Auth.USER, limit=Limit.OTHER)
     async def version(self, call: Call[NoBody, NoQuery]) -> Answer:
         """A backup."""
         return self._backup.info(call.requester, call.path["version"])
@@ -75,7 +75,15 @@ class KeyBackupApi:
         await self._backup.delete(call.requester, call.path["version"])
         return {}
 
-    @endpoint("PUT", _KEYS + "/{roomId}/{sessionId}", spec=_SPEC, auth=Auth.USER, body=SessionData, query=VersionQuery)
+    @endpoint(
+        "PUT",
+        _KEYS + "/{roomId}/{sessionId}",
+        spec=_SPEC,
+        auth=Auth.USER,
+        body=SessionData,
+        query=VersionQuery,
+        limit=Limit.OTHER,
+    )
     async def put_session(self, call: Call[SessionData, VersionQuery]) -> Answer:
         """Store one session."""
         path = call.path
@@ -83,12 +91,12 @@ class KeyBackupApi:
             await self._backup.put_one(call.requester, call.query.version, path["roomId"], path["sessionId"], call.body)
         )
 
-    @endpoint("PUT", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("PUT", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def put_room(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """Store sessions of one room."""
         return await self._put(call, call.path["roomId"])
 
-    @endpoint("PUT", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("PUT", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def put_all(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """Store sessions of several rooms."""
         return await self._put(call, None)
@@ -97,33 +105,35 @@ class KeyBackupApi:
         pieces = call.stream(MAX_UPLOAD)
         return _kept(await self._backup.put_stream(call.requester, call.query.version, room_id, pieces))
 
-    @endpoint("GET", _KEYS + "/{roomId}/{sessionId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("GET", _KEYS + "/{roomId}/{sessionId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def session(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """One session."""
         return self._backup.one(call.requester, call.query.version, call.path["roomId"], call.path["sessionId"])
 
-    @endpoint("GET", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("GET", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def of_room(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """The sessions of one room."""
         batches = self._backup.sessions(call.requester, call.query.version, call.path["roomId"])
         return await _streamed(_room_texts(batches))
 
-    @endpoint("GET", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("GET", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def all_sessions(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """All sessions."""
         return await _streamed(_rooms_texts(self._backup.sessions(call.requester, call.query.version, None)))
 
-    @endpoint("DELETE", _KEYS + "/{roomId}/{sessionId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint(
+        "DELETE", _KEYS + "/{roomId}/{sessionId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER
+    )
     async def delete_session(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """Delete one session."""
         return await self._remove(call, call.path["roomId"], call.path["sessionId"])
 
-    @endpoint("DELETE", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("DELETE", _KEYS + "/{roomId}", spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def delete_room(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """Delete the sessions of one room."""
         return await self._remove(call, call.path["roomId"], None)
 
-    @endpoint("DELETE", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery)
+    @endpoint("DELETE", _KEYS, spec=_SPEC, auth=Auth.USER, query=VersionQuery, limit=Limit.OTHER)
     async def delete_all(self, call: Call[NoBody, VersionQuery]) -> Answer:
         """Delete all sessions; the backup stays."""
         return await self._remove(call, None, None)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.api.timeouts import seconds
 from tinyserver.bell import Bell
@@ -66,6 +67,7 @@ class KeysApi:
         auth=Auth.USER,
         body=UploadBody,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def upload(self, call: Call[UploadBody, NoQuery]) -> Answer:
         """Publish keys of the device that calls."""
@@ -82,6 +84,7 @@ class KeysApi:
         body=QueryBody,
         max_body=MAX_QUERY_BODY,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def query(self, call: Call[QueryBody, NoQuery]) -> Answer:
         """The keys of users."""
@@ -102,6 +105,7 @@ class KeysApi:
         body=ClaimBody,
         max_body=MAX_QUERY_BODY,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def claim(self, call: Call[ClaimBody, NoQuery]) -> Answer:
         """One-time keys of devices, each given out once."""

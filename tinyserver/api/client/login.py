@@ -62,7 +62,7 @@ class LoginApi:
             {"type": SERVICE_LOGIN},
         ]
 
-    @endpoint("GET", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE)
+    @endpoint("GET", "/_matrix/client/v3/login", spec=_SPEC, auth=Auth.NONE, limit=Limit.OTHER)
     async def flows(self, call: Call[NoBody, NoQuery]) -> Answer:
         """The ways to log in."""
         return {"flows": self._flows}

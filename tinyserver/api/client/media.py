@@ -102,8 +102,8 @@ class MediaApi:
         )
         return {}
 
-    @endpoint("GET", _CLIENT + "/config", spec=_SPEC, auth=Auth.USER, guests=True)
-    @endpoint("GET", _MEDIA + "/config", spec=_SPEC, auth=Auth.USER, guests=True)
+    @endpoint("GET", _CLIENT + "/config", spec=_SPEC, auth=Auth.USER, guests=True, limit=Limit.MEDIA)
+    @endpoint("GET", _MEDIA + "/config", spec=_SPEC, auth=Auth.USER, guests=True, limit=Limit.MEDIA)
     async def config(self, call: Call[NoBody, NoQuery]) -> Answer:
         """How large uploads may be."""
         return {"m.upload.size": self._repository.max_upload}

@@ -148,13 +148,31 @@ class MembershipApi:
         await self._membership.invite(call.requester.user_id, call.path["roomId"], body.user_id, body.reason)
         return {}
 
-    @endpoint("POST", _ROOM + "/leave", spec=_LEAVING, auth=Auth.USER, body=ReasonBody, body_optional=True, guests=True)
+    @endpoint(
+        "POST",
+        _ROOM + "/leave",
+        spec=_LEAVING,
+        auth=Auth.USER,
+        body=ReasonBody,
+        body_optional=True,
+        guests=True,
+        limit=Limit.OTHER,
+    )
     async def leave(self, call: Call[ReasonBody, NoQuery]) -> Answer:
         """Leave a room, refuse an invite or take back a knock."""
         await self._membership.leave(call.requester.user_id, call.path["roomId"], call.body.reason)
         return {}
 
-    @endpoint("POST", _ROOM + "/forget", spec=_LEAVING, auth=Auth.USER, body=dict, body_optional=True, guests=True)
+    @endpoint(
+        "POST",
+        _ROOM + "/forget",
+        spec=_LEAVING,
+        auth=Auth.USER,
+        body=dict,
+        body_optional=True,
+        guests=True,
+        limit=Limit.OTHER,
+    )
     async def forget(self, call: Call[dict[str, Any], NoQuery]) -> Answer:
         """Hide a room that was left."""
         await self._membership.forget(call.requester.user_id, call.path["roomId"])

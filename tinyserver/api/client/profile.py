@@ -23,12 +23,12 @@ class ProfileApi:
     def __init__(self, profiles: Profiles) -> None:
         self._profiles = profiles
 
-    @endpoint("GET", _PROFILE, spec=_SPEC, auth=Auth.NONE)
+    @endpoint("GET", _PROFILE, spec=_SPEC, auth=Auth.NONE, limit=Limit.OTHER)
     async def get_profile(self, call: Call[NoBody, NoQuery]) -> Answer:
         """All fields of a user."""
         return await self._profiles.get(call.path["userId"])
 
-    @endpoint("GET", _FIELD, spec=_SPEC, auth=Auth.NONE)
+    @endpoint("GET", _FIELD, spec=_SPEC, auth=Auth.NONE, limit=Limit.OTHER)
     async def get_field(self, call: Call[NoBody, NoQuery]) -> Answer:
         """One field of a user."""
         return await self._profiles.get_field(call.path["userId"], call.path["keyName"])

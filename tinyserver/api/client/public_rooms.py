@@ -91,7 +91,13 @@ class PublicRoomsApi:
         query = directory_query(call.body)
         return directory_answer(await self._public_rooms.query_server(call.query.server or None, query))
 
-    @endpoint("GET", _ROOM_PATH, spec="client-server-api#get_matrixclientv3directorylistroomroomid", auth=Auth.NONE)
+    @endpoint(
+        "GET",
+        _ROOM_PATH,
+        spec="client-server-api#get_matrixclientv3directorylistroomroomid",
+        auth=Auth.NONE,
+        limit=Limit.OTHER,
+    )
     async def visibility(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Whether a room is in the directory."""
         published = await self._public_rooms.is_published(call.path["roomId"])
@@ -105,6 +111,7 @@ class PublicRoomsApi:
         body=VisibilityBody,
         body_optional=True,
         suspended=False,
+        limit=Limit.OTHER,
     )
     async def set_visibility(self, call: Call[VisibilityBody, NoQuery]) -> Answer:
         """Put a room into the directory, or take it out."""

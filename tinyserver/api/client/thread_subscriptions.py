@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.protocol.errors import ConflictingUnsubscription, InvalidParam, NotInThread
 from tinyserver.rooms.thread_subscriptions import MAX_PAGE, ThreadSubscriptions
@@ -48,8 +49,8 @@ class ThreadSubscriptionsApi:
     def __init__(self, subscriptions: ThreadSubscriptions) -> None:
         self._subscriptions = subscriptions
 
-    @endpoint("PUT", _STABLE + _THREAD, spec="MSC4306", auth=Auth.USER, body=SubscriptionBody)
-    @endpoint("PUT", _UNSTABLE + _THREAD, spec="MSC4306", auth=Auth.USER, body=SubscriptionBody)
+    @endpoint("PUT", _STABLE + _THREAD, spec="MSC4306", auth=Auth.USER, body=SubscriptionBody, limit=Limit.OTHER)
+    @endpoint("PUT", _UNSTABLE + _THREAD, spec="MSC4306", auth=Auth.USER, body=SubscriptionBody, limit=Limit.OTHER)
     async def subscribe(self, call: Call[SubscriptionBody, NoQuery]) -> Answer:
         """Subscribe to a thread."""
         path, cause = call.path, call.body.automatic
@@ -64,8 +65,8 @@ class ThreadSubscriptionsApi:
         path = call.path
         return {"automatic": await self._subscriptions.is_automatic(call.requester, path["roomId"], path["eventId"])}
 
-    @endpoint("DELETE", _STABLE + _THREAD, spec="MSC4306", auth=Auth.USER)
-    @endpoint("DELETE", _UNSTABLE + _THREAD, spec="MSC4306", auth=Auth.USER)
+    @endpoint("DELETE", _STABLE + _THREAD, spec="MSC4306", auth=Auth.USER, limit=Limit.OTHER)
+    @endpoint("DELETE", _UNSTABLE + _THREAD, spec="MSC4306", auth=Auth.USER, limit=Limit.OTHER)
     async def unsubscribe(self, call: Call[NoBody, NoQuery]) -> Answer:
         """Hear of a thread no more."""
         await self._subscriptions.unsubscribe(call.requester, call.path["roomId"], call.path["eventId"])

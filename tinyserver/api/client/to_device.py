@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tinyserver.api.calls import Call, NoQuery
+from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.encryption.to_device import ToDevice
 
@@ -33,6 +34,7 @@ class ToDeviceApi:
         body=SendBody,
         max_body=MAX_BODY,
         guests=True,
+        limit=Limit.OTHER,
     )
     async def send(self, call: Call[SendBody, NoQuery]) -> Answer:
         """Send messages to devices."""
