@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -161,18 +162,27 @@ class Commands:
     """All commands of a server, ready to be given.
 
     Args:
-        sources: objects whose classes declare commands.
+        load: makes the objects whose classes declare commands. It is called when the first command is given: most
+            servers never see one.
     """
 
-    def __init__(self, sources: Iterable[object]) -> None:
-        self.all: dict[str, Command] = {}
-        self._methods: dict[str, Method] = {}
-        for source in sources:
+    def __init__(self, load: Callable[[], Iterable[object]]) -> None:
+        self._load = load
+
+    @cached_property
+    def all(self) -> dict[str, Command]:
+        """All commands by name."""
+        return {name: each for name, (each, _) in self._methods.items()}
+
+    @cached_property
+    def _methods(self) -> dict[str, tuple[Command, Method]]:
+        found: dict[str, tuple[Command, Method]] = {}
+        for source in self._load():
             for attribute, member in vars(type(source)).items():
                 each = getattr(member, "declared_command", None)
                 if isinstance(each, Command):
-                    self.all[each.name] = each
-                    self._methods[each.name] = getattr(source, attribute)
+                    found[each.name] = (each, getattr(source, attribute))
+        return found
 
     async def run(self, name: str, given: Mapping[str, Any], caller: Caller) -> Reply:
         """Do a command.
@@ -182,10 +192,11 @@ class Commands:
             InvalidParam: the arguments are wrong.
             MatrixError: what the command itself raises.
         """
-        declared_command = self.all.get(name)
-        if declared_command is None:
+        found = self._methods.get(name)
+        if found is None:
             raise NotFound(f"There is no command {name[:50]!r}.")
-        return await self._methods[name](caller, **declared_command.check(given))
+        declared_command, method = found
+        return await method(caller, **declared_command.check(given))
 
 
 def _checked(argument: Argument, value: Any) -> Any:

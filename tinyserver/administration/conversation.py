@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from tinyserver.accounts.requester import Requester
 from tinyserver.administration import parsing
-from tinyserver.administration.commands import Caller, Column, Commands, Reply
+from tinyserver.administration.commands import Caller, Column, Command, Commands, Reply
 from tinyserver.administration.parsing import Asked
 from tinyserver.protocol.errors import InvalidParam, MatrixError
 
@@ -37,8 +38,15 @@ class Conversation:
     def __init__(self, commands: Commands, monotonic: Callable[[], float]) -> None:
         self._commands = commands
         self._monotonic = monotonic
-        self._groups = parsing.groups(commands.all.values())
         self._pending: dict[str, _Pending] = {}
+
+    def prepare(self) -> None:
+        """Load what is needed to understand messages: it takes a while the first time."""
+        _ = self._groups
+
+    @cached_property
+    def _groups(self) -> dict[str, list[Command]]:
+        return parsing.groups(self._commands.all.values())
 
     def is_for_us(self, text: str) -> bool:
         """Whether a message begins like a command; else it may be meant for other people."""

@@ -153,7 +153,13 @@ class AdminRoom:
     async def _catch_up(self) -> None:
         if self._members_due:
             self._members_due = False
-            await self._keep_members()
+            changed, self._changed = self._changed, set()
+            try:
+                await self._keep_members(changed)
+            except BaseException:  # next time
+                self._changed |= changed
+                self._members_due = True
+                raise
         if self._db.glance(self._find_room) is None:
             return
         await self._answer_interrupted()
@@ -171,9 +177,12 @@ class AdminRoom:
         self._room = own.room
         return own, rooms.get(tx, own.room)
 
-    async def _keep_members(self) -> None:
-        """Have all administrators invited, and nobody else in the room."""
-        changed, self._changed = self._changed, set()
+    async def _keep_members(self, changed: set[int]) -> None:
+        """Have all administrators invited, and nobody else in the room.
+
+        Args:
+            changed: those (nids) who have become administrators just now, or are none any more.
+        """
         wanted = self._db.glance(lambda tx: [row.nid for row in accounts.administrators_after(tx, 0, MAX_ADMINS)])
         if self._db.glance(self._find_room) is None:
             if not wanted:
@@ -254,6 +263,7 @@ class AdminRoom:
 
         if not self._db.glance(self._anything_new):
             return None
+        await asyncio.to_thread(self._conversation.prepare)
         while True:
             message, there_is_more = await self._db.write(step)
             if message is not None or not there_is_more:

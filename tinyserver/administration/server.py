@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,13 +22,14 @@ class ServerCommands:
         db: what it stores.
         data: where it stores that.
         monotonic: seconds of a clock that only runs forward.
+        started: when the server was started, by that clock.
     """
 
-    def __init__(self, db: Database, data: DataDirectory, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, db: Database, data: DataDirectory, monotonic: Callable[[], float], started: float) -> None:
         self._db = db
         self._data = data
         self._monotonic = monotonic
-        self._started = monotonic()
+        self._started = started
 
     @command("server version", "show the version of the server")
     async def version(self, caller: Caller) -> Reply:

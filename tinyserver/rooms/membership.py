@@ -126,11 +126,12 @@ class RoomMembership:
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)
-            if room is None or not is_resident(tx, room):
-                check_not_blocked(tx, room_id)
-                return False
-            if membership_of(tx, room, user_id) is Membership.JOIN:
+            resident = room is not None and is_resident(tx, room)
+            if room is not None and resident and membership_of(tx, room, user_id) is Membership.JOIN:
                 return True
+            check_not_blocked(tx, room_id)
+            if room is None or not resident:
+                return False
             if room.is_partial:
                 return False  # whether the user is banned, for example, only others know yet
             if third_party_signed is not None:

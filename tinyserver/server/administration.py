@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import time
 
-from tinyserver.administration.appservices import AppserviceCommands
 from tinyserver.administration.commands import Commands
 from tinyserver.administration.conversation import Conversation
-from tinyserver.administration.emails import EmailCommands
-from tinyserver.administration.federation import FederationCommands
-from tinyserver.administration.media import MediaCommands
-from tinyserver.administration.notices import NoticeCommands
-from tinyserver.administration.reports import ReportCommands
 from tinyserver.administration.room import AdminRoom
-from tinyserver.administration.rooms import RoomCommands
-from tinyserver.administration.server import ServerCommands
-from tinyserver.administration.tokens import TokenCommands
-from tinyserver.administration.users import UserCommands
 from tinyserver.administration.warnings import Warnings
 from tinyserver.api.admin.commands import CommandsApi, LocalCommandsApi
-from tinyserver.api.oauth.locations import invitation_link
 from tinyserver.api.routing import Router
 from tinyserver.federation.overview import FederationOverview
 from tinyserver.rooms.closing import RoomClosing
@@ -45,29 +34,23 @@ class AdministrationParts:
         overview: FederationOverview,
         appservices: AppserviceParts,
     ) -> None:
-        db, clock, name, public_url = core.db, core.clock, core.server_name, core.config.public_url
+        db, clock, name = core.db, core.clock, core.server_name
         own = core.own_account
         self._closing = RoomClosing(db, rooms.membership, clock)
         self._notices = ServerNotices(db, own, rooms.creation, rooms.pipeline, name, core.config.admin_contact)
 
-        def link(token: str) -> str | None:
-            return invitation_link(public_url, token) if public_url else None
+        started = time.monotonic()
 
-        self.commands = Commands(
-            [
-                UserCommands(accounts.administration, accounts.registration, name),
-                EmailCommands(accounts.administration, accounts.mail.contacts, name),
-                TokenCommands(accounts.registration_tokens, clock, link),
-                RoomCommands(db, self._closing),
-                MediaCommands(media.repository, clock, name),
-                ReportCommands(db, rooms.reports),
-                FederationCommands(overview, transport.destinations),
-                AppserviceCommands(appservices.services, appservices.overview),
-                NoticeCommands(db, self._notices, name),
-                ServerCommands(db, core.data),
-            ]
-        )
+        def load() -> list[object]:
+            # Only where somebody gives a command: it stays out of the memory of all others.
+            from tinyserver.server.commands import make_commands
 
+            closing, notices = self._closing, self._notices
+            return make_commands(
+                core, transport, rooms, accounts, media, overview, appservices, closing, notices, started
+            )
+
+        self.commands = Commands(load)
         conversation = Conversation(self.commands, time.monotonic)
         self.room = AdminRoom(db, core.bell, own, rooms.creation, rooms.pipeline, conversation, name)
         self._warnings = Warnings(db, core.bell, clock, self.room, core.data.path, time.monotonic)
