@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tinyserver.config import Bucket, Config, ConfigError, Listener, Portion, key_of, load_config, parse_config
-from tinyserver.config_text import render_default_config, render_reference
+from tinyserver.config.text import render_default_config, render_reference
 
 HERE = Path("/somewhere")
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tinyserver.cli import CommandError
 from tinyserver.config import load_config
-from tinyserver.config_text import render_default_config
+from tinyserver.config.text import render_default_config
 from tinyserver.data_directory import DataDirectory, write_private
 from tinyserver.protocol.identifiers import is_valid_server_name
 

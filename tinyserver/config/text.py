@@ -1,6 +1,6 @@
 """The configuration in words: the commented file that ``tinyserver init`` writes, and the reference in ``docs/``.
 
-Both are made from the dataclasses of :mod:`tinyserver.config`, so no key can be missing in them.
+Both are made from the dataclasses of :mod:`tinyserver.config.sections`, so no key can be missing in them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from tinyserver.config import Bucket, Config, Listener, Portion, key_of
+from tinyserver.config.sections import Bucket, Config, Listener
+from tinyserver.config.values import Portion, key_of
 
 _WIDTH = 100
 
