@@ -15,149 +15,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
-import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-
-import httpx
 
 from benchmarks.compare.processes import memory, usage
 from benchmarks.compare.synapse import Synapse as SynapseInstallation
-from tests.federation.network import Authority, Reply, Seen, WebServer, json_reply
+from tests.federation.network import Authority
 from tests.federation.peers.conftest import INSTALLATIONS, tiny_server
 from tests.federation.peers.synapse import Synapse
+from tests.federation.scripted_peer import WAIT, RemoteRoom, scripted_peer
 from tests.server.client import Client
 from tests.server.harness import TinyServer
-from tinyserver.protocol.event_hashes import add_content_hash, event_id_of, sign_event
-from tinyserver.protocol.request_auth import authorization
-from tinyserver.protocol.room_versions import get_room_version
-from tinyserver.protocol.server_keys import make_key_document
-from tinyserver.protocol.signing import SigningKey
 
-VERSION = get_room_version("11")
 IN_TRANSACTION = 50
-WAIT = 200.0
-Pdu = dict[str, Any]
-
-
-@dataclass
-class RemoteRoom:
-    """A room as the peer knows it: whom its messages follow, and what authorises them."""
-
-    room_id: str
-    auth: list[str] = field(default_factory=list)
-    last: str = ""
-    depth: int = 0
-
-
-class ScriptedPeer:
-    """A server with one user, who talks."""
-
-    def __init__(self, authority: Authority, server: TinyServer | Synapse, base_url: str) -> None:
-        self.key = SigningKey("p", b"p" * 32)
-        self.name = ""
-        self._server = server
-        self._base_url = base_url
-        context = ssl.create_default_context(cafile=str(authority.ca_file))
-        self._http = httpx.AsyncClient(verify=context, timeout=WAIT, trust_env=False)
-        self._transactions = 0
-        self.said: dict[str, Pdu] = {}
-
-    @property
-    def user_id(self) -> str:
-        return f"@bob:{self.name}"
-
-    async def handle(self, seen: Seen) -> Reply:
-        """Publish the key; take whatever the server sends."""
-        if seen.target.startswith("/_matrix/key/v2/server"):
-            until = int(time.time() * 1000) + 3600_000
-            return json_reply(make_key_document(self.name, [self.key], [], until))
-        if "/send/" in seen.target:
-            return json_reply({"pdus": {}})
-        if "/get_missing_events/" in seen.target:
-            return json_reply({"events": self._before(json.loads(seen.body))})
-        return json_reply({"errcode": "M_UNRECOGNIZED", "error": "No"}, 404)
-
-    def _before(self, asked: Any) -> list[Pdu]:
-        found: list[Pdu] = []
-        earliest = set(asked["earliest_events"])
-        todo = list(asked["latest_events"])
-        while todo and len(found) < asked["limit"]:
-            parents = self.said[todo.pop()]["prev_events"]
-            new = [parent for parent in parents if parent in self.said and parent not in earliest]
-            found += [self.said[parent] for parent in new]
-            todo += new
-        return found[::-1]
-
-    async def request(self, method: str, target: str, content: Any = None) -> Any:
-        header = authorization(method, target, self.name, self._server.server_name, content, self.key)
-        answer = await self._http.request(
-            method, self._base_url + target, json=content, headers={"Authorization": header}
-        )
-        answer.raise_for_status()
-        return answer.json()
-
-    def finish(self, event: Pdu) -> tuple[Pdu, str]:
-        """An event with its hash and signature, and its ID."""
-        signed = sign_event(add_content_hash(event), VERSION, self.name, self.key)
-        return signed, event_id_of(signed, VERSION)
-
-    async def join(self, room_id: str) -> RemoteRoom:
-        path = f"{quote(room_id, safe='')}/{quote(self.user_id, safe='')}"
-        made = await self.request("GET", f"/_matrix/federation/v1/make_join/{path}?ver={VERSION.identifier}")
-        now = int(time.time() * 1000)
-        join, join_id = self.finish({**made["event"], "origin_server_ts": now, "origin": self.name})
-        target = f"/_matrix/federation/v2/send_join/{quote(room_id, safe='')}/{quote(join_id, safe='')}"
-        answer = await self.request("PUT", target, join)
-        wanted = ("m.room.create", "m.room.power_levels")
-        auth = [event_id_of(pdu, VERSION) for pdu in answer["state"] if pdu["type"] in wanted]
-        return RemoteRoom(room_id, [*auth, join_id], join_id, join["depth"])
-
-    def say(self, room: RemoteRoom, body: str) -> Pdu:
-        pdu, room.last = self.finish(
-            {
-                "type": "m.room.message",
-                "room_id": room.room_id,
-                "sender": self.user_id,
-                "content": {"msgtype": "m.text", "body": body},
-                "depth": room.depth + 1,
-                "prev_events": [room.last],
-                "auth_events": room.auth,
-                "origin_server_ts": int(time.time() * 1000),
-            }
-        )
-        room.depth += 1
-        self.said[room.last] = pdu
-        return pdu
-
-    async def send(self, pdus: list[Pdu]) -> None:
-        self._transactions += 1
-        content = {"origin": self.name, "origin_server_ts": int(time.time() * 1000), "pdus": pdus}
-        target = f"/_matrix/federation/v1/send/b{self._transactions}"
-        for error in (result.get("error") for result in (await self.request("PUT", target, content))["pdus"].values()):
-            if error:
-                raise RuntimeError(f"an event was refused: {error}")
-
-    async def close(self) -> None:
-        await self._http.aclose()
-
-
-@contextlib.asynccontextmanager
-async def scripted_peer(authority: Authority, server: TinyServer | Synapse) -> AsyncIterator[ScriptedPeer]:
-    peer = ScriptedPeer(authority, server, f"https://{server.server_name}")
-    async with WebServer(authority.issue("127.0.0.1"), peer.handle) as web:
-        peer.name = f"127.0.0.1:{web.port}"
-        try:
-            yield peer
-        finally:
-            await peer.close()
 
 
 async def until_visible(reader: Client, room: RemoteRoom) -> None:

@@ -27,6 +27,7 @@ from tinyserver.federation.device_updates import DeviceUpdates
 from tinyserver.federation.ephemeral import EphemeralExchange
 from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.participation.backfill import Backfill
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.federation.participation.missing_events import MissingEventsFetcher
 from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.federation.presence_exchange import PresenceExchange
@@ -75,7 +76,7 @@ class House:
         self.bell = Bell(self.db.position, tag="test")
         self.db.on_commit = self.bell.ring
         appender = Appender(US, NotificationMarks(PushRules(self.db)))
-        states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent)
+        states = RemoteStates(self.db, world.client, world.key_ring, self.db.path.parent, EventBudget())
         missing = MissingEventsFetcher(self.db, world.client, world.key_ring, states)
         self.pipeline = EventPipeline(
             self.db, EventSigner(US, key), appender, world.clock, world.key_ring, missing, NO_POLICIES

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 import pytest_asyncio
 
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
@@ -108,9 +109,10 @@ def elsewhere(world: World, tmp_path: Any) -> FederatedRooms:
     pipeline = EventPipeline(db, EventSigner(US, key), appender, world.clock, world.key_ring, alone, NO_POLICIES)
     requests = MemberRequests(world.client, US, key, world.clock)
     partial = PartialRooms(db)
-    states = RemoteStates(db, world.client, world.key_ring, tmp_path)
+    budget = EventBudget()
+    states = RemoteStates(db, world.client, world.key_ring, tmp_path, budget)
     lists = MemberLists(db, states, partial, Completion(appender, partial))
-    joining = RemoteJoin(db, pipeline, world.client, requests, world.key_ring, tmp_path, partial, lists)
+    joining = RemoteJoin(db, pipeline, world.client, requests, world.key_ring, tmp_path, budget, partial, lists)
     queries = RemoteQueries(world.client, world.time.monotonic)
     return FederatedRooms(db, world.client, requests, joining, queries, US)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tinyserver.api.answers import CORS_HEADERS, JSON_HEADERS, encode_answer, with_cors
 from tinyserver.api.bodies import BodyReader
+from tinyserver.api.body_budget import BodyBudget
 from tinyserver.api.calls import (
     AsgiApp,
     Authenticator,
@@ -29,10 +30,12 @@ from tinyserver.protocol.errors import (
     MatrixError,
     MissingToken,
     ResourceLimitExceeded,
+    TooLarge,
     Unknown,
     Unrecognized,
     UserSuspended,
 )
+from tinyserver.protocol.json_size import has_more_values
 from tinyserver.storage.errors import StorageFailing, StorageFull, StorageReadOnly
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,10 @@ request_log = logging.getLogger("tinyserver.requests")
 _CLIENT_CLOSED = 499  # only ever logged
 _INSUFFICIENT_STORAGE = 507
 _UNAVAILABLE = 503
+_REQUEST_TIMEOUT = 408
+_BODY_SECONDS = 30.0  # for the body of another server's request to arrive, ...
+_BODY_BYTES_PER_SECOND = 32 * 1024  # ... and longer for a large one
+_MAX_VALUES = 300_000  # in it; memory for them is about 100 bytes each at most
 _RETRY_SECONDS = 60  # when the disk cannot be written
 
 
@@ -53,6 +60,7 @@ def build_app(
     trusted_proxies: Iterable[str] = (),
     admin_contact: str = "",
     server_authenticator: ServerAuthenticator | None = None,
+    body_budget: BodyBudget | None = None,
 ) -> AsgiApp:
     """The application of one listener.
 
@@ -61,9 +69,19 @@ def build_app(
     :param trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed. Raises ValueError for others.
     :param admin_contact: a URI that users are given when the disk is full.
     :param server_authenticator: checks the requests of other servers; without one their endpoints are unknown.
+    :param body_budget: what the bodies of their requests may hold together, over all listeners.
     """
     addresses = ClientAddresses(trusted_proxies)
-    return _App(router, authenticator, limiter, frozenset(surfaces), addresses, admin_contact, server_authenticator)
+    return _App(
+        router,
+        authenticator,
+        limiter,
+        frozenset(surfaces),
+        addresses,
+        admin_contact,
+        server_authenticator,
+        body_budget or BodyBudget(),
+    )
 
 
 class _App:
@@ -76,6 +94,7 @@ class _App:
         addresses: ClientAddresses,
         admin_contact: str,
         server_authenticator: ServerAuthenticator | None,
+        body_budget: BodyBudget,
     ) -> None:
         self._router = router
         self._authenticator = authenticator
@@ -84,6 +103,7 @@ class _App:
         self._addresses = addresses
         self._admin_contact = admin_contact
         self._server_authenticator = server_authenticator
+        self._body_budget = body_budget
         self._object_reader = BodyReader(dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,8 +151,10 @@ class _App:
             raise Unrecognized("This address of the server does not serve this endpoint.", status=404)
         call: Call[Any, Any] = Call(scope, receive, path, self._addresses.of(scope))
         if endpoint.auth is Auth.SERVER:
-            await self._authenticate_server(route, call)
-            return await route.handler(call)
+            size = min(call.announced_size, endpoint.max_body)
+            async with self._body_budget.room(address_key(call.client_address), size):
+                await self._authenticate_server(route, call, size)
+                return await route.handler(call)
         if endpoint.auth is not Auth.NONE:
             await self._authenticate(endpoint, call)
         self._limit(endpoint, call)
@@ -158,8 +180,11 @@ class _App:
             raise UserSuspended
         call.optional_requester = requester
 
-    async def _authenticate_server(self, route: Route, call: Call[Any, Any]) -> None:
-        """Learn which server calls: its signature covers the body, which is therefore read first, and parsed once."""
+    async def _authenticate_server(self, route: Route, call: Call[Any, Any], size: int) -> None:
+        """Learn which server calls: its signature covers the body, which is therefore read first, and parsed once.
+
+        :param size: bytes of the body at most.
+        """
         if self._server_authenticator is None:
             raise Unrecognized("This server does not talk with other servers.", status=404)
         endpoint = route.endpoint
@@ -167,7 +192,9 @@ class _App:
 
         async def read_content() -> Any:
             nonlocal content
-            call.raw_body = b"".join([piece async for piece in call.stream(endpoint.max_body)])
+            call.raw_body = await _read_in_time(call, endpoint.max_body, _BODY_SECONDS + size / _BODY_BYTES_PER_SECOND)
+            if has_more_values(call.raw_body, _MAX_VALUES):
+                raise TooLarge(f"The JSON of the request has more than {_MAX_VALUES} values.")
             content = self._object_reader.decode(call.raw_body) if call.raw_body else None
             return content
 
@@ -175,8 +202,8 @@ class _App:
         self._limiter.spend(endpoint.limit or Limit.FEDERATION, call.origin)
         route.read_query.read(call)
         if route.read_body is not None:
-            parsed = endpoint.body is dict and content is not None
-            call.body = content if parsed else route.read_body.decode(call.raw_body)
+            call.body = route.read_body.decode(b"") if content is None else route.read_body.convert(content)
+        call.raw_body = b""  # what was parsed from it is all that is wanted
 
     def _limit(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
         if endpoint.limit is None:
@@ -189,6 +216,17 @@ class _App:
         token = call.access_token
         if token is None or not self._authenticator.is_exempt(token):
             self._limiter.spend(endpoint.limit, address_key(call.client_address))
+
+
+async def _read_in_time(call: Call[Any, Any], limit: int, seconds: float) -> bytes:
+    """The whole body. Raises Unknown (408) where it does not come in time, and what `Call.stream` does."""
+    try:
+        async with asyncio.timeout(seconds):
+            return b"".join([piece async for piece in call.stream(limit)])
+    except TimeoutError as error:
+        late = Unknown("The body of the request did not arrive in time.", status=_REQUEST_TIMEOUT)
+        late.headers["Connection"] = "close"
+        raise late from error
 
 
 async def _while_connected(call: Call[Any, Any], route: Route) -> Answer:

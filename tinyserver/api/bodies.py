@@ -31,6 +31,7 @@ class BodyReader:
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
             dict[str, Any] if body_type is dict else body_type
         )
+        self._body_type = body_type
         self._limit = limit
         self._optional = optional
 
@@ -55,6 +56,15 @@ class BodyReader:
         if _nesting(raw) > MAX_NESTING:
             raise BadJson(f"The JSON of the request is nested more than {MAX_NESTING} levels deep.")
         return value
+
+    def convert(self, content: dict[str, Any]) -> Any:
+        """The typed body, of a JSON object that a reader of objects gave. Raises BadJson for another shape."""
+        if self._body_type is dict:
+            return content
+        try:
+            return msgspec.convert(content, self._body_type)
+        except msgspec.ValidationError as error:
+            raise BadJson(_explain(error)) from error
 
 
 class QueryReader:

@@ -152,6 +152,14 @@ class Call(Generic[BodyT, QueryT]):
             return next(iter(self.query_parameters.get("access_token", ())), None)
         return None
 
+    @property
+    def announced_size(self) -> int:
+        """Bytes of the body as far as they are known before it comes: a huge number where it is told in pieces."""
+        announced = self.headers.get("content-length", "")
+        if announced.isdecimal():
+            return int(announced[:18])
+        return 10**18 if "transfer-encoding" in self.headers else 0
+
     async def receive(self) -> Message:
         """The next ASGI message of the request. Raises ClientGone when the client has closed the connection."""
         message = await self._receive()

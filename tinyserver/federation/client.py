@@ -28,6 +28,7 @@ from tinyserver.outgoing.errors import (
 from tinyserver.outgoing.http import HttpClient, StreamedAnswer
 from tinyserver.outgoing.targets import Target
 from tinyserver.protocol import canonical_json
+from tinyserver.protocol.json_size import has_more_values
 from tinyserver.protocol.request_auth import authorization, request_target
 from tinyserver.protocol.signing import SigningKey
 
@@ -35,6 +36,8 @@ TIMEOUT = 60.0
 """Seconds for a request that says nothing else."""
 MAX_BYTES = 4 * 1024 * 1024
 """The largest answer of a request that says nothing else. What can be larger is read with `stream`."""
+MAX_VALUES = 300_000
+"""How many JSON values an answer may hold, or one for each forty bytes that it may have: their memory is bounded so."""
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ERROR_TEXT = 500
 _GATEWAY_TROUBLE = (502, 503, 504)
@@ -183,6 +186,8 @@ class FederationClient:
                 signed=signed,
             ) as answer:
                 body = await answer.read(max_bytes)
+            if has_more_values(body, max(MAX_VALUES, max_bytes // 40)):
+                raise AnswerTooLarge(f"{destination} answered far too many values")
             return Received(canonical_json.loads(body), answer.headers)
         except canonical_json.JsonSyntaxError as syntax_error:
             error = AnswerMalformed(f"{destination} answered something that is not JSON")

@@ -120,6 +120,7 @@ class Server:
             trusted_proxies=listener.trusted_proxies,
             admin_contact=self.config.admin_contact or self.config.public_url or f"https://{self.config.server_name}",
             server_authenticator=self.transport.signed_requests if self.core.federates else None,
+            body_budget=self.core.body_budget,
         )
 
     def local_app(self) -> AsgiApp:

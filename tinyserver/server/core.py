@@ -7,6 +7,7 @@ import time
 
 from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.accounts.own import OwnAccount
+from tinyserver.api.body_budget import BodyBudget
 from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
@@ -50,6 +51,7 @@ class Core:
         self.own_account = OwnAccount(self.clock, config.administration.account, config.server_name)
 
         self.limiter = RateLimiter(config.rate_limits, time.monotonic)
+        self.body_budget = BodyBudget()
         self.public_url = PublicUrl(config.public_url)
         self.router = Router()
 

@@ -9,6 +9,7 @@ from tinyserver.api.federation.transactions import TransactionsApi
 from tinyserver.federation.inbox import Inbox
 from tinyserver.federation.participation.backfill import Backfill
 from tinyserver.federation.participation.comparison import RoomComparison
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_lists import MemberLists
@@ -34,7 +35,8 @@ class Fetching:
 
     def __init__(self, core: Core, transport: Transport, appender: Appender) -> None:
         client, key_ring = transport.client, transport.key_ring
-        self.states = RemoteStates(core.db, client, key_ring, core.data.path)
+        self.event_budget = EventBudget()
+        self.states = RemoteStates(core.db, client, key_ring, core.data.path, self.event_budget)
         self.missing_events = MissingEventsFetcher(core.db, client, key_ring, self.states)
         self.backfill: Backfill | None = None
         self.moments: RemoteMoments | None = None
@@ -76,6 +78,7 @@ class Participation:
         self._transport = transport
         self._pipeline = pipeline
         self._queries = fetching.queries
+        self._event_budget = fetching.event_budget
         completion = Completion(appender, core.partial_rooms)
         self.member_lists = MemberLists(core.db, fetching.states, core.partial_rooms, completion)
         self.inbox = Inbox(core.db, pipeline, fetching.missing_events, core.clock, core.retry_pause_ms)
@@ -112,6 +115,7 @@ class Participation:
             requests,
             key_ring,
             core.data.path,
+            self._event_budget,
             core.partial_rooms,
             self.member_lists,
         )

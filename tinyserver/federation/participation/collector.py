@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.federation.participation.event_spool import EventSpool
 from tinyserver.federation.participation.event_stream import EventStream
 from tinyserver.outgoing.http import StreamedAnswer
@@ -28,8 +29,10 @@ from tinyserver.storage import events, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import WriteTransaction
 
-MAX_ANSWER = 1024 * 1024 * 1024
-"""Bytes of an answer that is read as a stream: nothing of it is held whole."""
+MAX_STATE_BYTES = 512 * 1024 * 1024
+"""Bytes of an answer with the state of a room: it is read as a stream, nothing of it is held whole."""
+MAX_CHAIN_BYTES = 64 * 1024 * 1024
+"""Bytes of an answer with the auth chain of one event."""
 CHECKED_AT_ONCE = 200
 """Events whose signatures are checked together."""
 STORED_AT_ONCE = 100
@@ -94,6 +97,7 @@ class Collector:
         directory: for what does not fit into memory.
         room_id, version: the room.
         create: its create event, if the room is known already.
+        budget: how many events may be held.
         at_once: the IDs of events that are stored as they arrive, as far as their auth events are here, so that a long
             answer that breaks off was not in vain.
     """
@@ -105,6 +109,7 @@ class Collector:
         directory: Path,
         room_id: str,
         version: RoomVersion,
+        budget: EventBudget,
         create: Event | None = None,
         at_once: Collection[str] = (),
     ) -> None:
@@ -113,6 +118,8 @@ class Collector:
         self._room_id = room_id
         self._version = version
         self._spool = EventSpool(version, directory)
+        self._budget = budget
+        self._held = 0
         self._create = create
         self._at_once = at_once
         self._created: int | None = None
@@ -120,7 +127,11 @@ class Collector:
         """The numbers of those events that have been stored, by ID."""
 
     async def take(self, raw: Sequence[bytes | Any]) -> list[str]:
-        """Check and keep events (JSON texts or parsed values). Returns the IDs of those that are kept."""
+        """Check and keep events (JSON texts or parsed values). Returns the IDs of those that are kept.
+
+        Raises:
+            AnswerTooLarge: too many are held.
+        """
         parsed = await asyncio.to_thread(_parse_all, self._room_id, self._version, raw)
         known = await self._known(parsed)
         good = await signed_events(
@@ -128,6 +139,9 @@ class Collector:
         )
         left = await self._store_now(good)
         await asyncio.to_thread(self._keep, left)
+        more = len(self._spool) + len(self.nids) - self._held
+        self._budget.hold(more)
+        self._held += more
         return [*known, *(event.event_id for event in good)]
 
     async def _known(self, parsed: Sequence[Event]) -> dict[str, None]:
@@ -144,12 +158,13 @@ class Collector:
             await self._store(now[start : start + STORED_AT_ONCE], self._create)
         return [event for event in good if event.event_id not in self.nids]
 
-    async def read(self, answer: StreamedAnswer, state: str, values: Collection[str] = ()) -> Answer:
+    async def read(self, answer: StreamedAnswer, state: str, values: Collection[str] = (), *, max_bytes: int) -> Answer:
         """Take all events of an answer while it arrives.
 
         Args:
             state: the name of the list with the state; another one is called `auth_chain`.
             values: the names of other members that are wanted, as they came.
+            max_bytes: the longest answer that is taken.
 
         Raises:
             OutgoingError: it breaks off, or is not what it must be.
@@ -164,7 +179,7 @@ class Collector:
             found.state += kept if name == state else ()
 
         try:
-            async for piece in answer.chunks(MAX_ANSWER):
+            async for piece in answer.chunks(max_bytes):
                 for name, raw in stream.feed(piece):
                     if name in values:
                         found.values[name] = raw
@@ -235,4 +250,6 @@ class Collector:
 
     def close(self) -> None:
         """Forget what is not stored."""
+        self._budget.hold(-self._held)
+        self._held = 0
         self._spool.close()

@@ -30,6 +30,10 @@ class EventSpool:
         self._offsets = array("q")
         self._auth: list[tuple[int, ...] | None] = []
 
+    def __len__(self) -> int:
+        """How many events are held or named by others."""
+        return len(self._numbers)
+
     def __contains__(self, event_id: str) -> bool:
         number = self._numbers.get(event_id)
         return number is not None and self._auth[number] is not None

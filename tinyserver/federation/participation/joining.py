@@ -13,7 +13,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tinyserver.federation.client import FederationClient
-from tinyserver.federation.participation.collector import Answer, Collector, ManySignatures, checked_events
+from tinyserver.federation.participation.collector import (
+    MAX_STATE_BYTES,
+    Answer,
+    Collector,
+    ManySignatures,
+    checked_events,
+)
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
 from tinyserver.outgoing.errors import AnswerMalformed
@@ -48,6 +55,7 @@ class RemoteJoin:
         member_requests: the first half.
         signatures: checks what the server says.
         directory: for what does not fit into memory.
+        budget: how many events may be held.
         partial: rooms that are used before their members are known.
         member_lists: fetches the members.
     """
@@ -60,6 +68,7 @@ class RemoteJoin:
         member_requests: MemberRequests,
         signatures: ManySignatures,
         directory: Path,
+        budget: EventBudget,
         partial: PartialRooms,
         member_lists: MemberLists,
     ) -> None:
@@ -69,6 +78,7 @@ class RemoteJoin:
         self._member_requests = member_requests
         self._signatures = signatures
         self._directory = directory
+        self._budget = budget
         self._partial = partial
         self._member_lists = member_lists
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -84,7 +94,7 @@ class RemoteJoin:
         async with turn:
             template = await self._member_requests.template(server, "join", room_id, user_id)
             join = self._member_requests.fill_in(template, "join", room_id, user_id, content)
-            collector = Collector(self._db, self._signatures, self._directory, room_id, join.version)
+            collector = Collector(self._db, self._signatures, self._directory, room_id, join.version, self._budget)
             try:
                 await self._enter(server, join, collector)
             finally:
@@ -101,7 +111,7 @@ class RemoteJoin:
             timeout=SEND_TIMEOUT,
             ignore_backoff=True,
         ) as answer:
-            found = await collector.read(answer, "state", _VALUES)
+            found = await collector.read(answer, "state", _VALUES, max_bytes=MAX_STATE_BYTES)
         join = await self._accepted(join, found.values.get("event"))
         servers = _servers_in_room(server, found)
         create = self._create_event(server, join, collector, found.state)

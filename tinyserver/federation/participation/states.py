@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tinyserver.federation.client import FederationClient
-from tinyserver.federation.participation.collector import Collector, ManySignatures
+from tinyserver.federation.participation.collector import (
+    MAX_CHAIN_BYTES,
+    MAX_STATE_BYTES,
+    Collector,
+    ManySignatures,
+)
+from tinyserver.federation.participation.event_budget import EventBudget
 from tinyserver.outgoing.errors import AnswerMalformed, OutgoingError
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.request_auth import path_of
@@ -22,7 +28,7 @@ from tinyserver.storage.rooms import RoomRow
 
 IDS_TIMEOUT = 30.0
 STATE_TIMEOUT = 300.0
-MAX_IDS_BYTES = 64 * 1024 * 1024
+MAX_IDS_BYTES = 16 * 1024 * 1024
 ONE_BY_ONE = 40
 """Up to so many unknown events are asked for by their IDs; beyond, the whole state is."""
 _AT_ONCE = 5
@@ -36,13 +42,22 @@ class RemoteStates:
         client: requests to other servers.
         signatures: checks what they say.
         directory: for what does not fit into memory.
+        budget: how many events may be held.
     """
 
-    def __init__(self, db: Database, client: FederationClient, signatures: ManySignatures, directory: Path) -> None:
+    def __init__(
+        self,
+        db: Database,
+        client: FederationClient,
+        signatures: ManySignatures,
+        directory: Path,
+        budget: EventBudget,
+    ) -> None:
         self._db = db
         self._client = client
         self._signatures = signatures
         self._directory = directory
+        self._budget = budget
 
     async def before(self, server: str, room: RoomRow, event_id: str) -> Sequence[int]:
         """The numbers of the events of the state before an event; those that were not here are stored as outliers.
@@ -69,12 +84,12 @@ class RemoteStates:
     async def auth_chain(self, server: str, room: RoomRow, event: Event) -> None:
         """Store the auth chain of an event as outliers. Raises OutgoingError if the server does not tell it."""
         path = path_of("_matrix", "federation", "v1", "event_auth", room.room_id, event.event_id)
-        await self._stream(server, room, path, None, event.auth_event_ids)
+        await self._stream(server, room, path, None, event.auth_event_ids, MAX_CHAIN_BYTES)
 
     async def _get(self, server: str, room: RoomRow, event_id: str, missing: Sequence[str]) -> None:
         if len(missing) > ONE_BY_ONE:
             path = path_of("_matrix", "federation", "v1", "state", room.room_id)
-            await self._stream(server, room, path, event_id, missing)
+            await self._stream(server, room, path, event_id, missing, MAX_STATE_BYTES)
             return
         turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -94,19 +109,23 @@ class RemoteStates:
         finally:
             collector.close()
 
-    async def _stream(self, server: str, room: RoomRow, path: str, event_id: str | None, wanted: Sequence[str]) -> None:
+    async def _stream(
+        self, server: str, room: RoomRow, path: str, event_id: str | None, wanted: Sequence[str], max_bytes: int
+    ) -> None:
         query = None if event_id is None else {"event_id": event_id}
         collector = self._collector(room, frozenset(wanted))
         try:
             async with self._client.stream("GET", server, path, query=query, timeout=STATE_TIMEOUT) as answer:
-                await collector.read(answer, "pdus")
+                await collector.read(answer, "pdus", max_bytes=max_bytes)
             await collector.store(self._create(room), wanted)
         finally:
             collector.close()
 
     def _collector(self, room: RoomRow, at_once: Collection[str] = ()) -> Collector:
         create = self._create(room)
-        return Collector(self._db, self._signatures, self._directory, room.room_id, room.version, create, at_once)
+        return Collector(
+            self._db, self._signatures, self._directory, room.room_id, room.version, self._budget, create, at_once
+        )
 
     def _create(self, room: RoomRow) -> Event | None:
         stored = self._db.glance(lambda tx: room_state.event_at(tx, room.state, "m.room.create"))
