@@ -166,12 +166,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a web server answers; `raw` replaces everything, and then the connection is closed."""
+    """What a web server answers; `raw` replaces everything, and then the connection is closed. `drip`: seconds between
+    the bytes of the body."""
 
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = None
+    drip: float = 0.0
 
 
 def json_reply(content: Any, status: int = 200, **headers: str) -> Reply:
@@ -248,6 +250,9 @@ class WebServer:
             return False
         fields = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
         told = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        writer.write(f"HTTP/1.1 {reply.status} X\r\n{told}\r\n".encode() + reply.body)
-        await writer.drain()
+        writer.write(f"HTTP/1.1 {reply.status} X\r\n{told}\r\n".encode())
+        for piece in [reply.body[at : at + 1] for at in range(len(reply.body))] if reply.drip else [reply.body]:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(reply.drip)
         return True

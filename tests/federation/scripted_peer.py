@@ -1,5 +1,5 @@
-"""A server with one user that talks with a real server process over TLS: joins its rooms by the ordinary handshake, says
-things there, and tells of them whoever asks. What it answers can be bent by the test: `answers`."""
+"""A server with one user that talks with a real server process over TLS: joins its rooms by the ordinary handshake,
+says things there, and tells of them whoever asks. What it answers can be bent by the test: `answers`."""
 
 from __future__ import annotations
 

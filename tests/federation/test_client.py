@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tinyserver.outgoing.http as outgoing_http
 from tinyserver.federation.destinations import (
     CONTACT_PAUSES,
     FIRST_CHEAP_PAUSE_MS,
@@ -18,7 +19,6 @@ from tinyserver.federation.destinations import (
     Destinations,
 )
 from tinyserver.federation.errors import BackingOff
-from tinyserver.outgoing import http as outgoing_http
 from tinyserver.outgoing.errors import (
     AddressRefused,
     AnswerMalformed,
@@ -169,6 +169,28 @@ async def test_a_slow_answer_is_given_up(world: World) -> None:
         await world.client.get(peer.name, PATH, timeout=0.2)
     assert world.destinations.state_of(peer.name) is not None
     never.set()
+
+
+async def test_an_answer_byte_by_byte_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before an answer of that size would have to be there, and though there is always something new."""
+    monkeypatch.setattr(outgoing_http, "SLOW_SECONDS", 0.3)
+
+    async def handler(seen: Seen) -> Reply:
+        return Reply(200, b" " * 10_000, drip=0.02)
+
+    peer = await world.peer(handler=handler)
+    with pytest.raises(TimedOut, match="too slow"):
+        await world.client.get(peer.name, PATH, timeout=30)
+    assert world.destinations.state_of(peer.name) is not None
+
+
+async def test_an_answer_of_far_too_many_values(world: World) -> None:
+    async def handler(seen: Seen) -> Reply:
+        return Reply(200, b'{"a":[' + b"{}," * 400_000 + b"{}]}")
+
+    peer = await world.peer(handler=handler)
+    with pytest.raises(AnswerTooLarge):
+        await world.client.get(peer.name, PATH)
 
 
 async def test_few_requests_at_once_to_one_server(world: World) -> None:

@@ -237,6 +237,47 @@ async def test_the_wrong_key_of_the_right_name(world: World) -> None:
         await check_request(world, peer, SigningKey(peer.key.version, b"w" * 32))
 
 
+async def test_another_key_under_the_same_name(world: World) -> None:
+    """A server that gives a key ID away again has only the new key; nobody else can do that for it."""
+    peer = await world.peer()
+    before = signed_event(peer, now_ms(world))
+    await world.key_ring.check(before, V11)
+    peer.key = SigningKey(peer.key.version, b"n" * 32)
+    peer.keys = [peer.key]
+    world.time.pass_(REASK_SECONDS + 1)
+    with pytest.raises(SignatureError):
+        await check_request(world, peer)  # what is known under this name is believed, and nobody is asked
+    world.time.pass_(8 * 86400)
+    await check_request(world, peer)
+    with pytest.raises(SignatureError):
+        await world.key_ring.check(before, V11)
+    await world.key_ring.check(signed_event(peer, now_ms(world)), V11)
+
+
+async def test_a_list_that_has_run_out(world: World) -> None:
+    """Whoever is asked now and has only an old list signs nothing that is later than the list."""
+    peer = await world.peer()
+    peer.valid_for_ms = -DAY_MS
+    await world.key_ring.check(signed_event(peer, now_ms(world) - 2 * DAY_MS), V11)
+    with pytest.raises(SignatureError):
+        await world.key_ring.check(signed_event(peer, now_ms(world)), V11)
+
+
+@pytest.mark.parametrize("ended", ["in a year", "again in use"])
+async def test_old_keys_that_are_none(world: World, ended: str) -> None:
+    """An old key signs no requests and nothing after its end, whatever the server says about its end."""
+    peer = await world.peer()
+    at = now_ms(world) + 365 * DAY_MS
+    peer.old_keys = [PublishedKey(OTHER_KEY.key_id, OTHER_KEY.verify_key_base64, at)]
+    if ended == "again in use":  # in both lists: then it is in use
+        peer.keys = [peer.key, OTHER_KEY]
+    with pytest.raises(SignatureError):
+        await world.key_ring.check(signed_event(peer, at + 1, OTHER_KEY), V11)
+    if ended == "in a year":
+        with pytest.raises(SignatureError):
+            await check_request(world, peer, OTHER_KEY)
+
+
 # -- clocks
 
 

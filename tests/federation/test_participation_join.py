@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 import pytest_asyncio
 
-from tinyserver.federation.participation.event_budget import EventBudget
+from tinyserver.federation.participation.event_budget import MAX_HELD, EventBudget
 from tinyserver.federation.participation.joining import RemoteJoin
 from tinyserver.federation.participation.member_lists import MemberLists
 from tinyserver.federation.participation.member_requests import MemberRequests
@@ -102,14 +102,18 @@ async def resident(world: World, tmp_path: Any) -> AsyncIterator[Resident]:
 
 
 @pytest.fixture
-def elsewhere(world: World, tmp_path: Any) -> FederatedRooms:
+def budget() -> EventBudget:
+    return EventBudget()
+
+
+@pytest.fixture
+def elsewhere(world: World, tmp_path: Any, budget: EventBudget) -> FederatedRooms:
     key, db = world.identity.key, world.db
     alone = Alone(US, key)
     appender = Appender(US, NotificationMarks(PushRules(db)))
     pipeline = EventPipeline(db, EventSigner(US, key), appender, world.clock, world.key_ring, alone, NO_POLICIES)
     requests = MemberRequests(world.client, US, key, world.clock)
     partial = PartialRooms(db)
-    budget = EventBudget()
     states = RemoteStates(db, world.client, world.key_ring, tmp_path, budget)
     lists = MemberLists(db, states, partial, Completion(appender, partial))
     joining = RemoteJoin(db, pipeline, world.client, requests, world.key_ring, tmp_path, budget, partial, lists)
@@ -167,6 +171,19 @@ async def test_failure_leaves_nothing_behind(
     with pytest.raises(MatrixError):
         await elsewhere.join(BOB, room_id, [resident.peer.name], {})
     assert world.db.glance(lambda tx: rooms.find(tx, room_id)) is None
+
+
+async def test_no_more_events_are_taken_in_than_there_is_room_for(
+    world: World, resident: Resident, elsewhere: FederatedRooms, budget: EventBudget
+) -> None:
+    room_id = await resident.make_room("11")
+    budget.hold(MAX_HELD - 3)  # by others
+    with pytest.raises(MatrixError):
+        await elsewhere.join(BOB, room_id, [resident.peer.name], {})
+    assert world.db.glance(lambda tx: rooms.find(tx, room_id)) is None
+    budget.hold(3 - MAX_HELD)
+    await elsewhere.join(BOB, room_id, [resident.peer.name], {})
+    budget.hold(MAX_HELD)  # all of it was given back
 
 
 async def test_the_refusal_is_told(world: World, resident: Resident, elsewhere: FederatedRooms) -> None:

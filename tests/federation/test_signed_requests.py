@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+import tinyserver.api.app as api_app
 from tinyserver.accounts.requester import Requester
 from tinyserver.api.app import build_app
 from tinyserver.api.calls import Call, NoBody, NoQuery
@@ -269,3 +271,14 @@ def test_the_version_is_the_packages() -> None:
 @pytest.mark.parametrize("limit", ["federation", "key_query"])
 def test_the_limits_have_defaults(limit: str) -> None:
     assert getattr(RateLimits(), limit).burst >= 100
+
+
+async def test_a_body_that_never_comes_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_app, "_BODY_SECONDS", 0.2)
+    peer = await site.world.peer()
+    header = authorization("PUT", "/any", peer.name, "tiny.test", {}, peer.key)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(site.listener.url.rpartition(":")[2]))
+    writer.write(f"PUT /any HTTP/1.1\r\nHost: x\r\nAuthorization: {header}\r\nContent-Length: 900\r\n\r\n{{".encode())
+    answer = await asyncio.wait_for(reader.read(), 10)  # to the end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    writer.close()

@@ -192,10 +192,10 @@ class _App:
 
         async def read_content() -> Any:
             nonlocal content
-            call.raw_body = await _read_in_time(call, endpoint.max_body, _BODY_SECONDS + size / _BODY_BYTES_PER_SECOND)
-            if has_more_values(call.raw_body, _MAX_VALUES):
+            raw = await _read_in_time(call, endpoint.max_body, _BODY_SECONDS + size / _BODY_BYTES_PER_SECOND)
+            if has_more_values(raw, _MAX_VALUES):
                 raise TooLarge(f"The JSON of the request has more than {_MAX_VALUES} values.")
-            content = self._object_reader.decode(call.raw_body) if call.raw_body else None
+            content = self._object_reader.decode(raw) if raw else None
             return content
 
         call.origin = await self._server_authenticator.authenticate(call, read_content)
@@ -203,7 +203,6 @@ class _App:
         route.read_query.read(call)
         if route.read_body is not None:
             call.body = route.read_body.decode(b"") if content is None else route.read_body.convert(content)
-        call.raw_body = b""  # what was parsed from it is all that is wanted
 
     def _limit(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
         if endpoint.limit is None:
@@ -218,11 +217,14 @@ class _App:
             self._limiter.spend(endpoint.limit, address_key(call.client_address))
 
 
-async def _read_in_time(call: Call[Any, Any], limit: int, seconds: float) -> bytes:
+async def _read_in_time(call: Call[Any, Any], limit: int, seconds: float) -> bytearray:
     """The whole body. Raises Unknown (408) where it does not come in time, and what `Call.stream` does."""
     try:
         async with asyncio.timeout(seconds):
-            return b"".join([piece async for piece in call.stream(limit)])
+            raw = bytearray()
+            async for piece in call.stream(limit):
+                raw += piece
+            return raw
     except TimeoutError as error:
         late = Unknown("The body of the request did not arrive in time.", status=_REQUEST_TIMEOUT)
         late.headers["Connection"] = "close"

@@ -41,7 +41,7 @@ class BodyReader:
         call.raw_body = raw
         call.body = self.decode(raw)
 
-    def decode(self, raw: bytes) -> Any:
+    def decode(self, raw: bytes | bytearray) -> Any:
         """The typed body. Raises NotJson for what is no JSON in UTF-8, BadJson for JSON of another shape."""
         if not raw and self._optional:
             raw = b"{}"
@@ -102,7 +102,7 @@ def _is_list(annotation: Any) -> bool:
     return get_origin(annotation) is list or any(_is_list(part) for part in get_args(annotation))
 
 
-def _nesting(raw: bytes) -> int:
+def _nesting(raw: bytes | bytearray) -> int:
     """How deep valid JSON nests; 0 where it has too few brackets to nest too deeply (nearly always)."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_NESTING:
         return 0

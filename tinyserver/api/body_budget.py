@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tinyserver.freed_memory import expect_large, give_back
 from tinyserver.protocol.errors import LimitExceeded
 
-TOTAL = 24 * 1024 * 1024
+TOTAL = 16 * 1024 * 1024
 """Bytes of all bodies together; what is parsed from them takes a few times that."""
 OF_ONE = TOTAL // 2
 """Bytes of the bodies from one address."""
@@ -47,11 +48,14 @@ class BodyBudget:
                     await self._something_freed()
         except TimeoutError as error:
             raise LimitExceeded(RETRY_AFTER_MS) from error
+        expect_large()
         self._hold(address, size)
         try:
             yield
         finally:
             self._hold(address, -size)
+            if not self._total:
+                asyncio.get_running_loop().call_soon(give_back)
             for waiter in self._waiting:
                 if not waiter.done():
                     waiter.set_result(None)

@@ -21,6 +21,7 @@ from tinyserver.federation.key_fetching import KeyFetcher
 from tinyserver.federation.key_store import FetchedKeys, KeyStore
 from tinyserver.federation.signing_identity import SigningIdentity
 from tinyserver.protocol import base64
+from tinyserver.protocol.errors import bare
 from tinyserver.protocol.event_hashes import required_signers, verify_event_signature
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_server_key_id
 from tinyserver.protocol.request_auth import XMatrix, signed_object
@@ -131,7 +132,7 @@ class KeyRing:
         try:
             return [check for server in servers for check in self._event_checks(pdu, version, server)]
         except SignatureError as error:
-            return error
+            return bare(error)
 
     def _event_checks(self, pdu: Mapping[str, Any], version: RoomVersion, server: str) -> list[Check]:
         """The signatures of a server that must be right. Raises SignatureError if there is none to look at."""
@@ -365,5 +366,5 @@ def _first_error(checks: Iterable[Check]) -> SignatureError | None:
         for check in checks:
             check()
     except SignatureError as error:
-        return error
+        return bare(error)
     return None

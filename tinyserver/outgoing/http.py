@@ -32,6 +32,10 @@ IDLE_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 30.0
 """An answer that brings nothing for so long is given up, whatever its whole time."""
+SLOW_SECONDS = 30.0
+SLOWEST = 1024
+"""Bytes per second that an answer must bring from `SLOW_SECONDS` after its beginning on: who says a byte now and then
+would else hold connections for as long as the longest answers may take."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -82,8 +86,13 @@ class StreamedAnswer:
             raise AnswerTooLarge(f"the answer has {announced[:18]} bytes; at most {max_bytes} are taken")
         decoder = _decoder(self.headers.get("content-encoding", ""))
         left = max_bytes
+        taken, begun = 0, asyncio.get_running_loop().time()
         with _translated():
             async for raw in self._stream:
+                taken += len(raw)
+                elapsed = asyncio.get_running_loop().time() - begun
+                if elapsed > SLOW_SECONDS and taken < elapsed * SLOWEST:
+                    raise TimedOut(f"the answer is too slow: {taken} bytes in {elapsed:.0f} s")
                 for piece in decoder.decode(raw, left):
                     left -= len(piece)
                     if left < 0:

@@ -8,7 +8,16 @@ spec: client-server-api#standard-error-response, identity-service-api#standard-e
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+AnyError = TypeVar("AnyError", bound=Exception)
+
+
+def bare(error: AnyError) -> AnyError:
+    """An error that is kept as a value, without the frames that it came through: they hold all that was at hand there,
+    and often the error itself, so that nothing of it would be freed for long."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 class MatrixError(Exception):

@@ -8,7 +8,7 @@ import re
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-def has_more_values(raw: bytes, limit: int) -> bool:
+def has_more_values(raw: bytes | bytearray, limit: int) -> bool:
     """Whether a JSON text has more than so many values. Text that is no JSON gets any answer.
 
     Costs next to nothing for text that has few of the characters that stand between values.
@@ -16,6 +16,6 @@ def has_more_values(raw: bytes, limit: int) -> bool:
     return _separators(raw) > limit and _separators(_STRING.sub(b"", raw)) > limit
 
 
-def _separators(raw: bytes) -> int:
+def _separators(raw: bytes | bytearray) -> int:
     """At least the number of values in the text, less one."""
     return raw.count(b",") + raw.count(b"[") + raw.count(b"{")

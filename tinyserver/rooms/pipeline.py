@@ -26,7 +26,7 @@ from tinyserver.clock import Clock
 from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth, check_auth_events
 from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.canonical_json import CanonicalJsonError
-from tinyserver.protocol.errors import BadJson, MatrixError, NotFound, RoomInUse, TooLarge
+from tinyserver.protocol.errors import BadJson, MatrixError, NotFound, RoomInUse, TooLarge, bare
 from tinyserver.protocol.event_hashes import check_content_hash
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.redaction import redact
@@ -450,7 +450,7 @@ def _parse(room: RoomRow, pdu: Any) -> Event | MatrixError:
             event = parse_pdu(redact(event.pdu, room.version), room.version)
         return event
     except (BadJson, TooLarge) as error:
-        return error
+        return bare(error)
     except CanonicalJsonError as error:
         return BadJson(f"The event holds a value that is not allowed in its room version: {error}")
 

@@ -42,7 +42,7 @@ class SignedRequests:
         content = await read_content()
         try:
             await self._key_ring.check_request(
-                claim, call.method, call.target, content, large=len(call.raw_body) > _LARGE
+                claim, call.method, call.target, content, large=call.announced_size > _LARGE
             )
         except SignatureError as error:
             raise Unauthorized(f"The request is not signed as it must be: {error}.") from error
