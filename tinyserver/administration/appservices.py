@@ -70,8 +70,10 @@ def _check_owner(caller: Caller) -> None:
 
 def _described(state: ServiceState) -> str:
     told = f"{state.id}  {state.user}, {state.url or 'listens nowhere'}"
+    if state.events:
+        told += f", lacks {state.events} events"
     if state.oldest_ts is not None:
-        told += f", lacks {state.events} events, the oldest of {moment(state.oldest_ts)}"
+        told += f", the oldest of {moment(state.oldest_ts)}"
     if state.error is not None:
         told += f"; fails ({state.error})"
     return told + ("  [from the configuration]" if state.is_configured else "")

@@ -31,6 +31,8 @@ TIMEOUT = 60.0
 GRACE = 2.0
 """Seconds that the end of the process waits for answers."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+PATIENCE = 1.5
+"""Seconds that the note of what was taken may wait for the commit of the next message: it costs no fsync then."""
 SOONEST = 2.0
 """Seconds after a failure before which a sign of life does not lead to another try."""
 
@@ -168,20 +170,19 @@ class Delivery:
     # -- sending ---------------------------------------------------------------------------------
 
     async def _serve(self, line: _Line) -> None:
-        sent: str | None = None
         try:
+            found = self._db.glance(lambda tx: appservices.transaction(tx, line.service.nid))
+            is_stored = True
             while not self._closing:
-                line.again = False
-                found, is_stored = await self._next(line.service, sent)
                 sent = None
                 if found is not None:
                     await self._client.send_transaction(line.service, found.txn_id, found.body, TIMEOUT)
-                    sent = found.txn_id if is_stored else None
                     self._succeeded(line)
-                elif not line.again:
+                    sent = found.txn_id if is_stored else None
+                line.again = False
+                found, is_stored = await self._next(line.service, sent)
+                if found is None and not line.again:
                     break
-            if sent is not None:
-                await self._acknowledge(line.service, sent)
         except OutgoingError as error:
             self._failed(line, str(error))
         except StorageError as error:
@@ -195,11 +196,11 @@ class Delivery:
                 self._run(line)
 
     async def _next(self, service: Service, sent: str | None) -> tuple[StoredTransaction | None, bool]:
-        """The next transaction, and whether it is stored; the step that stores it notes also that the service has the
-        one that was sent."""
+        """A new transaction, and whether it is stored; the step that stores it notes also that the service has the one
+        that was sent."""
         ephemeral = [] if self._ephemeral is None else self._ephemeral.take(service)
         until = self._bell.position
-        if sent is not None or self._db.glance(lambda tx: self._maker.is_owed(tx, service, until)):
+        if self._db.glance(lambda tx: self._maker.is_owed(tx, service, until)):
 
             def step(tx: WriteTransaction) -> StoredTransaction | None:
                 if sent is not None:
@@ -209,13 +210,16 @@ class Delivery:
             found = await self._db.write(step)
             if found is not None:
                 return found, True
+        elif sent is not None:
+
+            def end(tx: WriteTransaction, sent: str = sent) -> None:
+                appservices.end_transaction(tx, service.nid, sent)
+
+            await self._db.write(end, patience=PATIENCE)
         if not ephemeral:
             return None, False
         self._number += 1
         return StoredTransaction(f"e{self._bell.tag}-{self._number}", ephemeral_body(service, ephemeral)), False
-
-    async def _acknowledge(self, service: Service, txn_id: str) -> None:
-        await self._db.write(lambda tx: appservices.end_transaction(tx, service.nid, txn_id))
 
     def _succeeded(self, line: _Line) -> None:
         if line.error is not None:

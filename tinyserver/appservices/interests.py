@@ -35,8 +35,7 @@ class Interests:
         self._services = services
         self._server_name = server_name
         # A state is never changed, so what is said of one stays true, whatever becomes of the step that asked.
-        self._present: BoundedCache[tuple[int, int], Present] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
-        services.on_change.append(self._present.clear)
+        self._present: BoundedCache[tuple[int, int, int], Present] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -92,7 +91,7 @@ class Interests:
 
     def present_in(self, tx: ReadTransaction, room: int) -> Present:
         """The services of whose users one is in a room (nid) now."""
-        key = (room, rooms.current_state(tx, room))
+        key = (self._services.generation, room, rooms.current_state(tx, room))
         known = self._present.get(key)
         if known is None:
             known = self._look_at_members(tx, room)

@@ -45,6 +45,7 @@ class ServicesOverview:
             found = []
             for service in sorted(self._services.all, key=lambda each: each.id):
                 waiting, oldest = appservices.waiting(tx, service.nid)
+                first = None if oldest is None else events.get_many(tx, [oldest]).get(oldest)
                 found.append(
                     ServiceState(
                         service.id,
@@ -52,7 +53,7 @@ class ServicesOverview:
                         service.registration.url,
                         service.is_configured,
                         waiting,
-                        None if oldest is None else events.get(tx, oldest).event.origin_server_ts,
+                        None if first is None else first.event.origin_server_ts,
                         self._delivery.error_of(service),
                     )
                 )

@@ -50,6 +50,7 @@ class Service:
         self.not_owned = ""
         self._server_name = server_name
         self._users: BoundedCache[str, bool] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
+        self._rooms: BoundedCache[str, bool] = BoundedCache(_CACHE_BYTES, lambda _: _ENTRY_BYTES)
 
     @property
     def id(self) -> str:
@@ -69,7 +70,11 @@ class Service:
 
     def owns_room(self, room_id: str) -> bool:
         """Whether a room ID is in its namespaces."""
-        return _any_matches(self.registration.rooms, room_id)
+        known = self._rooms.get(room_id)
+        if known is None:
+            known = _any_matches(self.registration.rooms, room_id)
+            self._rooms.put(room_id, known)
+        return known
 
     def owns_alias(self, alias: str) -> bool:
         """Whether an alias is in its namespaces."""
@@ -95,6 +100,7 @@ class Services:
     Attributes:
         all: the services that are registered now.
         listening: those of them that are told of things.
+        generation: grows after every change of these.
         on_change: called, on the event loop, after a service has come, changed or gone.
 
     Raises:
@@ -111,6 +117,7 @@ class Services:
         self._configured = [_read(file, server_name) for file in files]
         self.all: tuple[Service, ...] = ()
         self.listening: tuple[Service, ...] = ()
+        self.generation = 0
         self.on_change: list[Callable[[], None]] = []
         self._by_token: dict[bytes, Service] = {}
         self._is_loaded = False
@@ -210,6 +217,7 @@ class Services:
             service.not_owned = self._own_account
         self.listening = tuple(service for service in self.all if service.registration.url is not None)
         self._by_token = {digest(service.registration.as_token): service for service in self.all}
+        self.generation += 1
         for tell in self.on_change:
             tell()
 

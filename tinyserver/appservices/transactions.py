@@ -47,26 +47,19 @@ class TransactionMaker:
         self._news = DeviceNews(interests)
 
     def is_owed(self, tx: ReadTransaction, service: Service, until: int) -> bool:
-        """Whether there is anything to send that must not be lost.
+        """Whether there is anything that must not be lost to put into a new transaction.
 
         Args:
             until: a position up to which the transaction sees everything.
         """
-        return (
-            appservices.transaction(tx, service.nid) is not None
-            or bool(appservices.owed(tx, service.nid, 1))
-            or self._news.lists_changed(tx, service, until)
-        )
+        return bool(appservices.owed(tx, service.nid, 1)) or self._news.lists_changed(tx, service, until)
 
     def next(self, tx: WriteTransaction, service: Service, ephemeral: Sequence[bytes]) -> StoredTransaction | None:
-        """The transaction that is to be sent: the one that is under way, or else a new one, which is under way then.
+        """A new transaction, stored; none is under way. None: there is nothing to tell.
 
         Args:
-            ephemeral: EDUs that a new one also tells.
+            ephemeral: EDUs that it also tells.
         """
-        under_way = appservices.transaction(tx, service.nid)
-        if under_way is not None:
-            return under_way
         lists = self._news.take_lists(tx, service)
         content = _Content(tx, self._clock.now_ms(), service)
         while content.is_empty and (owed := appservices.owed(tx, service.nid, MAX_EVENTS)):
