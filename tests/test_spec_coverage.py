@@ -26,19 +26,11 @@ OUTGOING = "this server calls it, others serve it"
 """Operations of these APIs are requests to application services and push gateways."""
 OUTGOING_APIS = ("application-service", "push-gateway")
 
-MAIL = "identity servers and what needs them are not built yet"
 POLICY = "policy servers are servers of their own kind: this one asks them, and is asked for no signatures"
-IDENTITY = "identity servers are not built yet"
 
 _C1, _C3, _F1 = "/_matrix/client/v1", "/_matrix/client/v3", "/_matrix/federation/v1"
 LEFT_OUT: dict[str, tuple[str, ...]] = {
-    MAIL: (
-        f"POST {_C3}/account/3pid",
-        f"POST {_C3}/account/3pid/bind",
-        f"POST {_C3}/account/3pid/unbind",
-    ),
     POLICY: ("POST /_matrix/policy/v1/sign",),
-    IDENTITY: (f"PUT {_F1}/exchange_third_party_invite/{{}}", f"PUT {_F1}/3pid/onbind"),
     "each kind of query has an endpoint of its own": (f"GET {_F1}/query/{{}}",),
 }
 

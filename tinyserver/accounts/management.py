@@ -45,6 +45,14 @@ class EmailProofs(Protocol):
         ...
 
 
+class AddressBindings(Protocol):
+    """Addresses that are bound to users at identity servers."""
+
+    async def unbind_all(self, user_id: str, user: int) -> bool:
+        """Take back all bindings of a user (also by number); whether none is left."""
+        ...
+
+
 class RoomDepartures(Protocol):
     """Takes a user out of all rooms."""
 
@@ -61,6 +69,7 @@ class AccountManagement:
 
     Args:
         departures: takes users out of their rooms when their account is closed.
+        bindings: taken back when an account is closed.
         emails, email_stage: mail addresses that were proved, and the stage that looks at them.
     """
 
@@ -74,6 +83,7 @@ class AccountManagement:
         uia: UserInteractiveAuth,
         last_seen: LastSeen,
         departures: RoomDepartures | None = None,
+        bindings: AddressBindings | None = None,
         emails: EmailProofs | None = None,
         email_stage: Stage | None = None,
     ) -> None:
@@ -85,6 +95,7 @@ class AccountManagement:
         self._uia = uia
         self._last_seen = last_seen
         self._departures = departures
+        self._bindings = bindings
         self._emails = emails
         self._email_stage = email_stage
 
@@ -175,19 +186,22 @@ class AccountManagement:
 
         await self._db.write(step)
 
-    async def deactivate(self, requester: Requester | None, auth: Mapping[str, Any] | None, *, erase: bool) -> None:
+    async def deactivate(self, requester: Requester | None, auth: Mapping[str, Any] | None, *, erase: bool) -> bool:
         """Close the account of the requester, or without one of whoever proves to be a user.
 
         Args:
             erase: also forget the profile and the account data, and redact old events for newcomers.
 
+        Returns:
+            Whether no address is bound to the user at an identity server any more.
+
         Raises:
             UserInteractionRequired.
         """
         user_id, account = await self._prove(requester, "deactivate", [erase], auth)
-        await self.close(user_id, account.nid, erase=erase)
+        return await self.close(user_id, account.nid, erase=erase)
 
-    async def close(self, user_id: str, user: int, *, erase: bool) -> None:
+    async def close(self, user_id: str, user: int, *, erase: bool) -> bool:
         """Close the account of a user (also by number) who has just proved who they are; see :meth:`deactivate`."""
 
         def step(tx: WriteTransaction) -> None:
@@ -205,6 +219,7 @@ class AccountManagement:
         await self._db.write(step)
         if self._departures is not None:
             await self._departures.leave_all_rooms(user_id)
+        return self._bindings is None or await self._bindings.unbind_all(user_id, user)
 
     async def resume_departures(self) -> None:
         """Finish what a stop of the server interrupted: closed accounts leave the rooms that they are still in."""

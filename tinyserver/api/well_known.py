@@ -33,6 +33,8 @@ class WellKnownApi:
                 "issuer": issuer_at(public_url),
                 "account": public_url + ACCOUNT,
             }
+        if self._client and config.identity.base_url:
+            self._client["m.identity_server"] = {"base_url": config.identity.base_url}
         if call_transports:
             self._client["org.matrix.msc4143.rtc_foci"] = call_transports
         self._server = _server_address(config) if config.federation.enabled else ""

@@ -47,6 +47,9 @@ def check_config(config: Config) -> None:
         _check_dns_server(server)
     if config.passwords.memory < 1024**2 or config.passwords.iterations < 1:
         raise ConfigError('"passwords" needs at least "1 MiB" of memory and 1 iteration.')
+    for name in config.identity.servers:
+        if name != "*" and not is_valid_server_name(name):
+            raise ConfigError(f'"identity.servers" must hold hosts such as "id.example.org", not {name!r}.')
     if config.smtp.host and not config.public_url:
         raise ConfigError('"smtp" needs "public_url": mails have links to this server in them.')
     if config.registration.email == "required" and not config.smtp.host:

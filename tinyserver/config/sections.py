@@ -185,6 +185,17 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Identity servers: they know who is behind a mail address, if people have told them."""
+
+    servers: tuple[str, ...] = setting(
+        'Those that people may use through this server, by host or host:port: "id.example.org"; "*": all. Empty: none.',
+        (),
+    )
+    base_url: str = setting("The URL of the one that clients use unless told otherwise. Empty: none.", "")
+
+
+@dataclass(frozen=True, slots=True)
 class MailNotifications:
     """Mails that tell of missed messages, to those who want that. Needs [smtp]."""
 
@@ -349,6 +360,7 @@ class Config:
     outgoing: Outgoing = setting("", Outgoing())
     smtp: Smtp = setting("", Smtp())
     mail_notifications: MailNotifications = setting("", MailNotifications())
+    identity: Identity = setting("", Identity())
     voip: Voip = setting("", Voip())
     appservices: Appservices = setting("", Appservices())
     media: Media = setting("", Media())

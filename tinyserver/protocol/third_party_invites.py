@@ -22,13 +22,29 @@ def check_third_party_invite(signed: Mapping[str, Any], invite: Mapping[str, Any
     :param signed: ``content.third_party_invite.signed`` of the ``m.room.member`` event.
     :param invite: the content of the ``m.room.third_party_invite`` event whose state key is ``signed.token``.
     """
+    return next(_signing_keys(signed, invite), None) is not None
+
+
+def signing_keys(signed: Mapping[str, Any], invite: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The public keys of the invite with which signatures in ``signed`` were made, each with the URL that says whether
+    the key is still valid (None: it always is).
+
+    Parameters as for :func:`check_third_party_invite`.
+    """
+    urls = dict(_validity_urls(invite))
+    return [(key, urls.get(key)) for key in dict.fromkeys(_signing_keys(signed, invite))]
+
+
+def _signing_keys(signed: Mapping[str, Any], invite: Mapping[str, Any]) -> Iterator[str]:
     try:
         message = signed_bytes(signed)
     except CanonicalJsonError:
-        return False
+        return
     keys = tuple(dict.fromkeys(_public_keys(invite)))
     attempts = ((signature, key) for signature in _signatures(signed) for key in keys)
-    return any(_is_made_with(key, signature, message) for signature, key in islice(attempts, MAX_ATTEMPTS))
+    for signature, key in islice(attempts, MAX_ATTEMPTS):
+        if _is_made_with(key, signature, message):
+            yield key
 
 
 def _is_made_with(key: str, signature: bytes, message: bytes) -> bool:
@@ -48,6 +64,15 @@ def _public_keys(invite: Mapping[str, Any]) -> Iterator[str]:
         key = entry.get("public_key") if isinstance(entry, dict) else None
         if isinstance(key, str):
             yield key
+
+
+def _validity_urls(invite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    more = invite.get("public_keys")
+    for entry in (*(more if isinstance(more, list) else ()), invite):
+        if isinstance(entry, Mapping):
+            key, url = entry.get("public_key"), entry.get("key_validity_url")
+            if isinstance(key, str) and isinstance(url, str) and url:
+                yield key, url
 
 
 def _signatures(signed: Mapping[str, Any]) -> Iterator[bytes]:

@@ -17,7 +17,6 @@ from tinyserver.protocol.errors import (
     InvalidRoomState,
     MatrixError,
     RoomInUse,
-    ServerNotTrusted,
     TooLarge,
 )
 from tinyserver.protocol.identifiers import is_valid_room_alias
@@ -27,6 +26,7 @@ from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_events import member_draft
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
+from tinyserver.rooms.third_party_invitees import Invitee, ThirdPartyInviter
 from tinyserver.storage import names, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
@@ -35,7 +35,7 @@ from tinyserver.storage.transaction import WriteTransaction
 _ROOM_ID_BYTES = 18
 log = logging.getLogger(__name__)
 
-_MAX_INVITES = 500
+_MAX_INVITES, _MAX_BY_ADDRESS = 500, 50
 _MAX_INITIAL_STATE = 200
 
 _PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
@@ -78,7 +78,7 @@ class RoomRequest:
     name: str | None = None
     topic: str | None = None
     invite: list[str] = field(default_factory=list)
-    has_third_party_invites: bool = False
+    third_party_invites: list[Invitee] = field(default_factory=list)
     creation_content: dict[str, Any] = field(default_factory=dict)
     initial_state: list[InitialState] = field(default_factory=list)
     is_direct: bool = False
@@ -108,6 +108,7 @@ class RoomCreation:
         reservations: who lays claim to aliases.
         server_name: this server.
         default_version: the room version for those who do not ask for one.
+        by_address: invites people by mail address.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class RoomCreation:
         reservations: AliasReservations,
         server_name: str,
         default_version: str,
+        by_address: ThirdPartyInviter,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
@@ -125,6 +127,7 @@ class RoomCreation:
         self._reservations = reservations
         self._server_name = server_name
         self._default_version = default_version
+        self._by_address = by_address
 
     async def create(
         self, request: RoomRequest, then: Callable[[WriteTransaction, RoomRow], None] | None = None
@@ -150,8 +153,8 @@ class RoomCreation:
         version = get_room_version(self._default_version if request.room_version is None else request.room_version)
         alias = self._alias(request)
         invitees = _invitees(request)
-        if request.has_third_party_invites:
-            raise ServerNotTrusted("This server has no identity server: invite people by their Matrix user IDs")
+        for invitee in request.third_party_invites:
+            self._by_address.check(invitee)
         if len(request.initial_state) > _MAX_INITIAL_STATE:
             raise InvalidParam(f"At most {_MAX_INITIAL_STATE} events are possible in initial_state")
 
@@ -193,12 +196,16 @@ class RoomCreation:
         return room_id
 
     async def _invite_elsewhere(self, room_id: str, request: RoomRequest, invitees: list[str]) -> None:
-        """Invite those whose servers have to be asked. The room is there, whatever these say."""
+        """Invite those for whom other servers have to be asked. The room is there, whatever these say."""
         elsewhere = filter(self._membership.is_elsewhere, invitees)
         results = await asyncio.gather(
             *(
                 self._membership.invite(request.creator, room_id, user_id, is_direct=request.is_direct)
                 for user_id in elsewhere
+            ),
+            *(
+                self._by_address.invite(request.creator, room_id, invitee, is_direct=request.is_direct)
+                for invitee in request.third_party_invites
             ),
             return_exceptions=True,
         )
@@ -327,7 +334,7 @@ def default_power_levels(version: RoomVersion, creator: str, trusted: list[str])
 
 
 def _invitees(request: RoomRequest) -> list[str]:
-    if len(request.invite) > _MAX_INVITES:
+    if len(request.invite) > _MAX_INVITES or len(request.third_party_invites) > _MAX_BY_ADDRESS:
         raise TooLarge(f"At most {_MAX_INVITES} people can be invited at once; invite the others afterwards")
     unique = dict.fromkeys(check_user_id(user_id) for user_id in request.invite)
     unique.pop(request.creator, None)

@@ -67,11 +67,11 @@ class AccountParts:
         self.passwords = PasswordCheck(db, self.hasher, LimitedLoginAttempts(core.limiter), core.server_name)
         self.uia = UserInteractiveAuth(time.monotonic)
         self.mail = MailParts(core, transport)
-        self._build_registration(core, appservices)
+        self._build_registration(core, rooms, appservices)
         self._build_management(core, rooms)
         self._add_belongings(core, transport, rooms, appservices)
 
-    def _build_registration(self, core: Core, appservices: AppserviceParts) -> None:
+    def _build_registration(self, core: Core, rooms: RoomParts, appservices: AppserviceParts) -> None:
         """How accounts are made, and how one gets into them."""
         config, router = core.config.registration, core.router
         self.registration_tokens = RegistrationTokens(core.db, core.clock)
@@ -98,6 +98,7 @@ class AccountParts:
         router.add(LoginApi(self.login, service_accounts, self.sessions, core.server_name))
         router.add(FallbackApi(self.uia, self.mail.validation, core.limiter))
         self.mail.serve(router, self.registration, self.passwords, self.uia)
+        rooms.identity.serve(core, self.mail.contacts)
 
     def _build_management(self, core: Core, rooms: RoomParts) -> None:
         """What people and administrators change of accounts."""
@@ -111,6 +112,7 @@ class AccountParts:
             self.uia,
             self.last_seen,
             departures=rooms.membership,
+            bindings=rooms.identity.bindings,
             emails=self.mail.validation,
             email_stage=self.mail.password_stage,
         )

@@ -47,6 +47,7 @@ from tinyserver.search.indexing import SearchIndexing
 from tinyserver.search.messages import MessageSearch
 from tinyserver.server.appservices import AppserviceParts
 from tinyserver.server.core import Core
+from tinyserver.server.identity import IdentityParts
 from tinyserver.server.participation import Fetching, Participation
 from tinyserver.server.transport import Transport
 
@@ -74,14 +75,23 @@ class RoomParts:
         )
         self.participation = Participation(core, transport, self.fetching, self.appender, self.pipeline, appservices)
         self.membership = self.participation.membership()
-        self.creation = RoomCreation(db, self.pipeline, self.membership, services, name, config.rooms.default_version)
+        self.identity = IdentityParts(core, transport, self.membership, self.pipeline)
+        self.creation = RoomCreation(
+            db,
+            self.pipeline,
+            self.membership,
+            services,
+            name,
+            config.rooms.default_version,
+            self.identity.invites,
+        )
         sending = Sending(db, self.pipeline, self.membership, name)
         upgrades = RoomUpgrades(db, self.pipeline, self.creation, core.partial_rooms)
         limits = Limits(int(config.delayed_events.max_delay * 1000), config.delayed_events.max_scheduled)
         self.delayed_events = DelayedEvents(db, sending, core.clock, time.monotonic, limits)
         core.router.add(RoomsApi(self.creation, sending, upgrades, self.delayed_events))
         core.router.add(DelayedEventsApi(self.delayed_events))
-        core.router.add(MembershipApi(self.membership))
+        core.router.add(MembershipApi(self.membership, self.identity.invites))
         self._add_history(core)
         self._add_finding(core, transport, appservices)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from tinyserver.accounts.management import AccountManagement
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.client.bindings import unbind_result
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 
@@ -80,9 +81,9 @@ class AccountApi:
     )
     async def deactivate(self, call: Call[DeactivateBody, NoQuery]) -> Answer:
         """Close the account for ever."""
-        await self._management.deactivate(call.optional_requester, call.body.auth, erase=bool(call.body.erase))
-        # No address is ever bound to an identity server from here, so there is nothing left to unbind.
-        return {"id_server_unbind_result": "success"}
+        body = call.body
+        unbound = await self._management.deactivate(call.optional_requester, body.auth, erase=bool(body.erase))
+        return {"id_server_unbind_result": unbind_result(unbound)}
 
     @endpoint(
         "GET",

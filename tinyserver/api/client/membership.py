@@ -9,8 +9,9 @@ import msgspec
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
-from tinyserver.protocol.errors import InvalidParam, MissingParam, ServerNotTrusted
+from tinyserver.protocol.errors import InvalidParam, MissingParam
 from tinyserver.rooms.membership import RoomMembership
+from tinyserver.rooms.third_party_invitees import Invitee, ThirdPartyInviter
 
 _ROOM = "/_matrix/client/v3/rooms/{roomId}"
 _JOINING = "client-server-api#joining-rooms"
@@ -46,6 +47,7 @@ class InviteBody(msgspec.Struct):
     medium: str | None = None
     address: str | None = None
     id_server: str | None = None
+    id_access_token: str | None = None
 
 
 class ViaQuery(msgspec.Struct):
@@ -60,8 +62,9 @@ class MembershipApi:
 
     surface = Surface.CLIENT
 
-    def __init__(self, membership: RoomMembership) -> None:
+    def __init__(self, membership: RoomMembership, by_address: ThirdPartyInviter) -> None:
         self._membership = membership
+        self._by_address = by_address
 
     @endpoint(
         "GET", "/_matrix/client/v3/joined_rooms", spec="client-server-api#room-membership", auth=Auth.USER, guests=True
@@ -144,7 +147,9 @@ class MembershipApi:
         if body.user_id is None:
             if body.medium is None and body.address is None:
                 raise MissingParam("user_id is missing: whom do you want to invite?")
-            raise ServerNotTrusted("This server has no identity server: invite people by their Matrix user IDs")
+            invitee = Invitee(body.medium or "", body.address or "", body.id_server or "", body.id_access_token or "")
+            await self._by_address.invite(call.requester.user_id, call.path["roomId"], invitee)
+            return {}
         await self._membership.invite(call.requester.user_id, call.path["roomId"], body.user_id, body.reason)
         return {}
 

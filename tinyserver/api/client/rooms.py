@@ -13,6 +13,7 @@ from tinyserver.protocol.errors import InvalidParam, MaxDelayExceeded, Unknown, 
 from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
 from tinyserver.rooms.delayed_events import DelayedEvents, Wanted
 from tinyserver.rooms.sending import Sending
+from tinyserver.rooms.third_party_invitees import Invitee
 from tinyserver.rooms.upgrades import RoomUpgrades
 
 _ROOM = "/_matrix/client/v3/rooms/{roomId}"
@@ -26,6 +27,15 @@ class InitialStateBody(msgspec.Struct):
     state_key: str = ""
 
 
+class InviteeBody(msgspec.Struct):
+    """Somebody to be invited by address."""
+
+    medium: str
+    address: str
+    id_server: str
+    id_access_token: str = ""
+
+
 class CreateRoomBody(msgspec.Struct):
     """The body of `POST /createRoom`."""
 
@@ -34,7 +44,7 @@ class CreateRoomBody(msgspec.Struct):
     name: str | None = None
     topic: str | None = None
     invite: list[str] | None = None
-    invite_3pid: list[dict[str, Any]] | None = None
+    invite_3pid: list[InviteeBody] | None = None
     room_version: str | None = None
     creation_content: dict[str, Any] | None = None
     initial_state: list[InitialStateBody] | None = None
@@ -95,7 +105,10 @@ class RoomsApi:
             name=body.name,
             topic=body.topic,
             invite=body.invite or [],
-            has_third_party_invites=bool(body.invite_3pid),
+            third_party_invites=[
+                Invitee(each.medium, each.address, each.id_server, each.id_access_token)
+                for each in body.invite_3pid or ()
+            ],
             creation_content=body.creation_content or {},
             initial_state=[
                 InitialState(event.type, event.content, event.state_key) for event in body.initial_state or ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -50,14 +50,6 @@ class AddBody(msgspec.Struct):
     client_secret: str
     sid: str
     auth: dict[str, Any] | None = None
-
-
-class DeleteBody(msgspec.Struct):
-    """The body of `POST /account/3pid/delete`."""
-
-    medium: Literal["email", "msisdn"]
-    address: str
-    id_server: str | None = None
 
 
 class ThreepidsApi:
@@ -162,17 +154,3 @@ class ThreepidsApi:
         body = call.body
         await self._contacts.add(call.requester, body.sid, body.client_secret, body.auth)
         return {}
-
-    @endpoint(
-        "POST",
-        f"{_V3}/account/3pid/delete",
-        spec=_CONTACTS,
-        auth=Auth.USER,
-        body=DeleteBody,
-        limit=Limit.OTHER,
-        suspended=False,
-    )
-    async def delete(self, call: Call[DeleteBody, NoQuery]) -> Answer:
-        """Take an address from the account."""
-        await self._contacts.remove(call.requester.user_nid, call.body.medium, call.body.address)
-        return {"id_server_unbind_result": "no-support"}

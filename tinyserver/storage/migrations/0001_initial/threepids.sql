@@ -25,3 +25,12 @@ CREATE TABLE email_sessions (
 ) STRICT;
 CREATE UNIQUE INDEX email_sessions_by_token ON email_sessions (token) WHERE token IS NOT NULL;
 CREATE INDEX email_sessions_by_expiry ON email_sessions (expires);
+
+-- At which identity servers addresses were bound to users.
+CREATE TABLE threepid_bindings (
+    user      INTEGER NOT NULL,            -- users.nid
+    medium    TEXT NOT NULL,
+    address   TEXT NOT NULL,
+    id_server TEXT NOT NULL,
+    PRIMARY KEY (user, medium, address, id_server)
+) STRICT, WITHOUT ROWID;
