@@ -255,7 +255,12 @@ async def test_ignored_users_are_left_out(new_user: NewUser) -> None:
     await say(alice, room, "peace")
     ignored = {"ignored_users": {bob.user_id: {}}}
     path = f"/user/{quote(alice.user_id)}/account_data/m.ignored_user_list"
+    heard = await bob.send(room, "listen")
+    state = await bob.put_state(room, "m.room.member", {"membership": "join", "displayname": "B"}, bob.user_id)
     await alice.request("PUT", path, ignored)
+    for single in (f"event/{quote(heard)}", f"context/{quote(heard)}"):
+        await alice.request("GET", f"{alice.room(room)}/{single}", expect=404, errcode="M_NOT_FOUND")
+    await alice.request("GET", f"{alice.room(room)}/event/{quote(state)}")
     page = await alice.messages(room, limit=50)
     assert bodies(page["chunk"]) == ["peace"]
     assert bob.user_id in [event.get("state_key") for event in page["chunk"]]

@@ -11,14 +11,21 @@ from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
 
 
-def visible_event(tx: ReadTransaction, view: RoomView, event_id: str) -> tuple[StoredEvent, int]:
+def visible_event(
+    tx: ReadTransaction, view: RoomView, event_id: str, ignored: frozenset[int] = frozenset()
+) -> tuple[StoredEvent, int]:
     """An event of the room's timeline that the reader may see, and its place.
+
+    Args:
+        ignored: users (nids) whose messages the reader does not want.
 
     Raises:
         NotFound: there is none.
     """
     stored = events.by_id(tx, event_id)
     if stored is None or stored.room != view.room.nid or stored.place is None or not view.sight.sees(stored):
+        raise no_event(event_id)
+    if stored.event.state_key is None and stored.sender_nid in ignored:
         raise no_event(event_id)
     return stored, stored.place
 

@@ -180,9 +180,9 @@ class RoomHistory:
 
         def step(tx: ReadTransaction) -> tuple[EventContext, _Missing | None]:
             view = open_view(tx, room_id, requester)
-            stored, place = visible_event(tx, view, event_id)
-            matcher = EventMatcher(event_filter)
             ignored = self._ignored.of_user(tx, requester.user_nid)
+            stored, place = visible_event(tx, view, event_id, ignored)
+            matcher = EventMatcher(event_filter)
             aggregations = aggregations_for(tx, view, requester, ignored)
             scan = TimelineScan(tx, view, matcher, ignored)
             before = scan.backwards(place - 1, view.room.first_place - 1, wanted // 2)
@@ -220,9 +220,9 @@ class RoomHistory:
                 view = open_view(tx, room_id, requester)
             except Forbidden as error:
                 raise no_event(event_id) from error
-            stored, _ = visible_event(tx, view, event_id)
-            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
             ignored = self._ignored.of_user(tx, requester.user_nid)
+            stored, _ = visible_event(tx, view, event_id, ignored)
+            renderer = EventRenderer(tx, now_ms, requester.device_nid, room_id=room_id)
             return renderer.bundled_event(stored, aggregations_for(tx, view, requester, ignored))
 
         return self._db.glance(step)
