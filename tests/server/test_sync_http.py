@@ -118,6 +118,28 @@ async def test_account_data_and_stored_filters(new_user: NewUser) -> None:
     assert {event["type"] for event in timeline(answer, room)} == {"m.room.message"}
 
 
+async def test_filtered_data_of_rooms_that_are_new_or_left(new_user: NewUser) -> None:
+    alice, bob = await new_user("alice"), await new_user("bob")
+    room = await alice.create_room(preset="public_chat")
+    only_notes = {"room": {"account_data": {"types": ["org.example.note"]}}}
+    data = f"/user/{bob.user_id}/rooms/{room}"
+    await bob.request("PUT", f"{data}/account_data/org.example.note", {"text": "soon"})
+    await bob.request("PUT", f"{data}/tags/u.soon", {})
+    await bob.sync_on()
+    await bob.join(room)
+    assert joined(await bob.sync_on(filter=only_notes), room)["account_data"]["events"] == [
+        {"type": "org.example.note", "content": {"text": "soon"}}
+    ]
+    await bob.leave(room)
+    await bob.request("PUT", f"{data}/account_data/org.example.note", {"text": "never again"})
+    left = [{"type": "org.example.note", "content": {"text": "never again"}}]
+    news = await bob.sync_on(filter=only_notes)
+    assert news["rooms"]["leave"][room]["account_data"]["events"] == left
+    only_notes["room"]["include_leave"] = True  # type: ignore[assignment]
+    archive = await bob.sync(filter=only_notes)
+    assert archive["rooms"]["leave"][room]["account_data"]["events"] == left
+
+
 @pytest.mark.parametrize(
     ("query", "status", "errcode"),
     [

@@ -294,7 +294,7 @@ class SyncEngine:
         for row in rows:
             now = as_of(tx, row, plan.until.position)
             if now is not None and now.membership is not Membership.JOIN:
-                self._add_not_joined(tx, now, None, reader, update, was_joined=False)
+                self._add_not_joined(tx, now, None, reader, update, by_room, was_joined=False)
 
     def _next_sync(
         self,
@@ -316,7 +316,7 @@ class SyncEngine:
                     continue
                 was_joined = before is not None and events.get(tx, before).event.membership == "join"
                 if now.membership is not Membership.JOIN:
-                    self._add_not_joined(tx, now, since, reader, update, was_joined=was_joined)
+                    self._add_not_joined(tx, now, since, reader, update, by_room, was_joined=was_joined)
                 elif not was_joined and row.room not in plan.hidden:
                     done.add(row.room)
                     joined = reader.newly_joined(now, since)
@@ -354,11 +354,13 @@ class SyncEngine:
         since: int | None,
         reader: RoomReader,
         update: SyncUpdate,
+        by_room: Mapping[str, list[AccountDataRow]],
         *,
         was_joined: bool,
     ) -> None:
         if row.membership in (Membership.LEAVE, Membership.BAN):
-            left = None if row.forgotten else reader.left(row, since, was_joined=was_joined)
+            data = by_room.get(reader.room_id(row.room), ())
+            left = None if row.forgotten else reader.left(row, since, data, was_joined=was_joined)
             if left is not None:
                 update.left.append(left)
             return

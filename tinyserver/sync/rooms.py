@@ -87,7 +87,7 @@ class RoomReader:
         update = RoomUpdate(room, room_id, window, sight, begins_anew=True)
         update.summary = summarise(self.tx, row, window.root_after, self.request.reader.user)
         update.state = self._whole_state(room, window, update.summary)
-        update.account_data = account_data.of_room(self.tx, self.request.reader.user, room_id) if data is None else data
+        update.account_data = self._data_of(room_id) if data is None else data
         self._add_unstored(update, since)
         update.unread = self._unread(room)
         return update
@@ -113,13 +113,24 @@ class RoomReader:
         if ephemeral.matches_type("m.typing"):
             update.typing = self.typing.get(update.room)
 
+    def _data_of(self, room_id: str) -> list[AccountDataRow]:
+        """All account data of the reader for a room, as far as the filter wants it."""
+        reader, matcher = self.request.reader, self.request.filters.room_account_data
+        if not matcher.includes_room(room_id):
+            return []
+        rows = account_data.of_room(self.tx, reader.user, room_id)
+        return [row for row in rows if matcher.matches(row.type, reader.user_id)]
+
     # -- rooms that the reader has left ----------------------------------------------------------
 
-    def left(self, row: MembershipRow, since: int | None, *, was_joined: bool) -> RoomUpdate | None:
+    def left(
+        self, row: MembershipRow, since: int | None, data: Sequence[AccountDataRow], *, was_joined: bool
+    ) -> RoomUpdate | None:
         """A room that the reader has left or was thrown out of, until they left.
 
         Args:
             since: None: as much as the limit allows.
+            data: the reader's account data for the room, as far as it is news.
             was_joined: whether the reader was in the room at `since`.
         """
         room_id = self._wanted_id(row.room)
@@ -131,7 +142,7 @@ class RoomReader:
             update = self._not_entered(row.room, room_id, last)
         else:
             update = self._stay(row.room, room_id, last, since, end, whole=not was_joined)
-        update.account_data = account_data.of_room(self.tx, self.request.reader.user, room_id) if since is None else ()
+        update.account_data = data
         return update
 
     def _not_entered(self, room: int, room_id: str, last: StoredEvent) -> RoomUpdate:
