@@ -41,6 +41,7 @@ from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
+from tinyserver.rooms.many_ends import ManyEnds
 from tinyserver.rooms.partial_state import PartialRooms
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.receipts import Receipts
@@ -85,6 +86,7 @@ class House:
         self.backfill = Backfill(self.db, world.client, world.key_ring, states, missing, appender, partial, US)
         self.rooms = Rooms(self.db, self.pipeline, {US: key}, world.clock)
         self.missing = missing
+        self.many_ends = ManyEnds(self.db, self.pipeline)
         self.inbox = self.new_inbox()
         self.inbound = InboundTransactions(self.db, self.inbox)
         self.sender = self.new_sender()
@@ -115,7 +117,7 @@ class House:
 
     def new_inbox(self) -> Inbox:
         """An inbox that has not started, as after a restart."""
-        return Inbox(self.db, self.pipeline, self.missing, self.world.clock)
+        return Inbox(self.db, self.pipeline, self.missing, self.many_ends, self.world.clock)
 
     async def public_room(self, version: str = "11") -> int:
         """A room of Alice's that everybody may join."""

@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 PER_STEP = 10
 """Events in one step of the writer: who writes in another room waits for that long."""
 STEP_SECONDS = 0.03
-"""A step that takes longer (in a room that has come apart) ends early."""
+"""A step that takes longer (in a room that has come apart) ends early, and the room pauses for as long: half of the
+writer's time at least is for others."""
 STEPS_AT_ONCE = 3
 """So many rooms' steps are with the writer at a time."""
 ROOMS_AT_ONCE = 5
@@ -70,6 +71,13 @@ class Elsewhere(Protocol):
         """Whether a server could not be reached when it was last tried."""
 
 
+class ManyEnds(Protocol):
+    """Looks after rooms that come apart (implemented by rooms)."""
+
+    def look_at(self, room_nid: int, /) -> None:
+        """A room has got new events."""
+
+
 class Inbox:
     """Takes events into the rooms that this server is in. Lives on the event loop.
 
@@ -77,6 +85,7 @@ class Inbox:
         db: where rooms are stored.
         pipeline: admits events.
         elsewhere: asks other servers.
+        many_ends: is told of rooms with new events.
         clock: when what waits is tried again.
         first_pause_ms: how long after the first try in vain.
     """
@@ -86,12 +95,14 @@ class Inbox:
         db: Database,
         pipeline: EventPipeline,
         elsewhere: Elsewhere,
+        many_ends: ManyEnds,
         clock: Clock,
         first_pause_ms: int = FIRST_PAUSE_MS,
     ) -> None:
         self._db = db
         self._pipeline = pipeline
         self._elsewhere = elsewhere
+        self._many_ends = many_ends
         self._clock = clock
         self._first_pause_ms = first_pause_ms
         self._writes = asyncio.Semaphore(STEPS_AT_ONCE)
@@ -154,43 +165,47 @@ class Inbox:
         Returns:
             For each why it was not accepted, or None: it is stored, as part of the room or to wait for others.
         """
+        outcomes: list[str | None] = []
+        while len(outcomes) < len(events):
+            outcomes += await self._take_some(origin, room, events[len(outcomes) :])
+        self._many_ends.look_at(room.nid)
+        if self._db.glance(lambda tx: waiting_events.any_in(tx, room.nid)):
+            self._work_on(room.nid)
+        return outcomes
+
+    async def _take_some(self, origin: str, room: RoomRow, events: Sequence[Event]) -> list[str | None]:
+        """What `take` returns for the first of the events, for as many as there is time for in one step."""
         try:
-            outcomes, waiting = await self._db.write(
+            outcomes, seconds = await self._db.write(
                 lambda tx: self._admit(tx, origin, room.nid, events), turn=self._writes
             )
         except (StorageError, asyncio.CancelledError):
             raise
         except Exception:
-            if len(events) == 1:  # a bug of ours; the server's other events must not be held up by it
-                log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
-                return ["This server cannot handle the event."]
-            outcomes, waiting = None, False
-        if outcomes is not None and len(outcomes) < len(events):
-            return outcomes + await self.take(origin, room, events[len(outcomes) :])
-        if outcomes is None:
-            return [outcome for event in events for outcome in await self.take(origin, room, [event])]
-        if waiting:
-            self._work_on(room.nid)
+            if len(events) > 1:  # a bug of ours; the server's other events must not be held up by it
+                return await self._take_some(origin, room, events[:1])
+            log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
+            return ["This server cannot handle the event."]
+        if seconds > STEP_SECONDS:
+            await asyncio.sleep(seconds)
         return outcomes
 
     def _admit(
         self, tx: WriteTransaction, origin: str, room: int, events: Sequence[Event]
-    ) -> tuple[list[str | None], bool]:
-        """What `take` returns for the first of the events, for as many as there is time for, and whether anything waits
-        in the room now."""
+    ) -> tuple[list[str | None], float]:
+        """The step of `_take_some`: what it returns, and how many seconds that took."""
         outcomes: list[str | None] = []
-        end = monotonic() + STEP_SECONDS
+        begun = monotonic()
         for event in events:
-            if outcomes and monotonic() > end:
+            if outcomes and monotonic() > begun + STEP_SECONDS:
                 break
             try:
                 outcomes.append(_refusal(self._pipeline.admit(tx, room, event)))
             except MissingAncestors as missing:
                 outcomes.append(self._put_aside(tx, origin, room, event, missing.event_ids[0]))
-        waiting = waiting_events.any_in(tx, room)
-        if waiting:
+        if waiting_events.any_in(tx, room):
             waiting_events.release(tx, room)
-        return outcomes, waiting
+        return outcomes, monotonic() - begun
 
     @staticmethod
     def _put_aside(tx: WriteTransaction, origin: str, room: int, event: Event, lacks: str) -> str | None:
@@ -283,6 +298,7 @@ class Inbox:
                 break
             log.debug("%s in %s: %s", waiting.event_id, room.room_id, _refusal(received) or "taken")
             await self._db.write(lambda tx: _end(tx, room.nid, waiting.nid))
+            self._many_ends.look_at(room.nid)
             return True
         is_hopeless = not any(self._elsewhere.is_failing(server) for server in _own_servers(waiting))
         if waiting.tries + 1 >= (MAX_TRIES if is_hopeless else MAX_TRIES_EVER) and not waiting.is_released:

@@ -23,6 +23,7 @@ from tinyserver.federation.participation.withdrawals import Withdrawals
 from tinyserver.federation.transactions import InboundTransactions
 from tinyserver.rooms.append import Appender
 from tinyserver.rooms.completion import Completion
+from tinyserver.rooms.many_ends import ManyEnds
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.server.appservices import AppserviceParts
@@ -81,7 +82,8 @@ class Participation:
         self._event_budget = fetching.event_budget
         completion = Completion(appender, core.partial_rooms)
         self.member_lists = MemberLists(core.db, fetching.states, core.partial_rooms, completion)
-        self.inbox = Inbox(core.db, pipeline, fetching.missing_events, core.clock, core.retry_pause_ms)
+        self.many_ends = ManyEnds(core.db, pipeline)
+        self.inbox = Inbox(core.db, pipeline, fetching.missing_events, self.many_ends, core.clock, core.retry_pause_ms)
         self.comparison = RoomComparison(
             core.db,
             transport.client,
@@ -141,4 +143,5 @@ class Participation:
         await self.transactions.close()
         await self.comparison.close()
         await self.inbox.close()
+        await self.many_ends.close()
         await self.member_lists.close()
