@@ -14,9 +14,11 @@ from tinyserver.data_directory import DataDirectoryError
 # Command -> its module and its line of help. A module is imported when its command runs: what the others need stays
 # out of the server's memory.
 COMMANDS = {
+    "backup": ("tinyserver.cli.backup", "copy everything that the server needs into a new directory"),
     "doctor": ("tinyserver.cli.doctor", "look whether everything is as it must be, and say what to do if not"),
     "init": ("tinyserver.cli.init", "write a configuration, a signing key and a data directory"),
     "key": ("tinyserver.cli.key", "show and replace the key that this server signs with"),
+    "restore": ("tinyserver.cli.restore", "put a backup where a server's data is to be"),
     "serve": ("tinyserver.cli.serve", "run the server"),
 }
 # The commands of administrators: tinyserver.administration.table has what is in each group.
