@@ -45,7 +45,7 @@ MAX_CONTEXT = 25
 MAX_TERMS = 20
 MAX_STATE = 1_000
 """Of rooms with more state only the members who sent the results are given, besides everything else."""
-_BATCH = 250
+_BATCH = 150
 _TOKEN = re.compile(r"q(\d{1,19})-(\d{1,4})(?:-([ru])(\d{1,18}))?", re.ASCII)
 _FROM_THE_END = 2**62
 
@@ -217,16 +217,23 @@ class _Search:
         found: list[_Found] = []
         below, examined, shown = token.below, 0, set[int]()
         while True:
-            nids = search_index.matches(self._tx, self._wanted, below, _BATCH)
+            size = min(_BATCH, POOL - len(found))
+            nids = search_index.matches(self._tx, self._wanted, below, size)
             if nids:
                 below = nids[-1]
-            for match in search_index.placed(self._tx, nids):
-                fitting = self._fitting(match) if self._is_in_group(match, token) else None
+            matches = [
+                each
+                for each in search_index.placed(self._tx, nids)
+                if self._is_in_group(each, token) and self._may_fit(each)
+            ]
+            stored = events.get_many(self._tx, [match.entry.nid for match in matches])
+            for match in matches:
+                fitting = self._fitting(match, stored[match.entry.nid])
                 if fitting is not None and fitting.match.entry.nid not in shown:
                     shown.add(fitting.match.entry.nid)
                     found.append(fitting)
             examined += len(nids)
-            if len(nids) < _BATCH:
+            if len(nids) < size:
                 rest = None
                 break
             if len(found) >= POOL or examined >= MAX_EXAMINED:
@@ -243,13 +250,16 @@ class _Search:
             return True
         return token.member == (match.room if token.group == "r" else match.entry.sender)
 
-    def _fitting(self, match: Match) -> _Found | None:
-        """The event that is shown for a match: of an edit the event that it replaces. None: nothing is."""
-        entry = match.entry
+    def _may_fit(self, match: Match) -> bool:
+        """Whether an event is to be looked at, as far as can be told without it."""
         view = self._view(match.room)
-        if entry.type not in self._types or view is None or not self._may_be_shown(view, match):
+        return match.entry.type in self._types and view is not None and self._may_be_shown(view, match)
+
+    def _fitting(self, match: Match, stored: StoredEvent) -> _Found | None:
+        """The event that is shown for a match: of an edit the event that it replaces. None: nothing is."""
+        view = self._view(match.room)
+        if view is None:
             return None
-        stored = events.get(self._tx, entry.nid)
         relation = relation_of(stored.event.content)
         if relation.is_edit and relation.parent_id is not None:
             original = self._placed(relation.parent_id)
