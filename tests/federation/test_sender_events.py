@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
 from tinyserver.federation import greetings, sender
 from tinyserver.federation.greetings import Greetings
-from tinyserver.storage import events, outgoing, server_stays
+from tinyserver.protocol.event_hashes import add_content_hash, sign_event
+from tinyserver.protocol.room_versions import ROOM_VERSIONS
+from tinyserver.storage import events, outgoing, server_stays, sticky_events
 from tinyserver.storage.transaction import WriteTransaction
 
 from .house import ALICE, House, open_house
@@ -46,6 +49,56 @@ async def test_members_of_other_servers_get_events(house: House) -> None:
     stored = house.db.glance(lambda tx: events.by_id(tx, event_id))
     assert stored is not None
     assert first.pdus[0] == stored.event.pdu
+
+
+async def test_who_comes_later_gets_what_is_sticky(house: House) -> None:
+    first, second = await receiver(house.world, "a"), await receiver(house.world, "b")
+    room = await house.public_room()
+    await house.join(first.peer, room)
+
+    async def stick(body: str, duration: int | None) -> None:
+        draft = replace(house.draft(ALICE, {"body": body}), sticky=duration)
+        await house.db.write(lambda tx: house.pipeline.send(tx, room, draft))
+
+    await stick("sticks", 600_000)
+    await stick("does not", None)
+    await stick("over", 1000)
+    house.world.time.pass_(2)
+    await house.join(second.peer, room)
+    await second.until(lambda: second.bodies)
+    await house.join(second.peer, room, "ben")  # not the first of that server
+    await say(house, room, "on")
+    for each in (first, second):
+        await each.until(lambda each=each: "on" in each.bodies)  # type: ignore[misc]
+    assert second.bodies == ["sticks", "on"]
+    assert [pdu["msc4354_sticky"] for pdu in second.pdus[:1]] == [{"duration_ms": 600_000}]
+
+
+async def test_events_of_others_are_sticky_as_long_as_they_say_but_not_longer(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    now = house.world.clock.now_ms()
+    for number, (said, ts) in enumerate(
+        [
+            ({"duration_ms": 10_000}, now),
+            ({"duration_ms": 99_000_000}, now + 3_000_000),
+            ({"duration_ms": 10_000}, now - 60_000),
+            ({"duration_ms": True}, now),
+            ({"duration_ms": "10000"}, now),
+            ([10_000], now),
+            (None, now),
+        ]
+    ):
+        pdu = house.message(there.peer, room, str(number))
+        del pdu["hashes"], pdu["signatures"]
+        changed = add_content_hash({**pdu, "msc4354_sticky": said, "origin_server_ts": ts})
+        signed = sign_event(changed, ROOM_VERSIONS["11"], there.peer.name, there.peer.key)
+        await house.rooms.receive(there.peer.name, signed)
+    rows = house.db.glance(lambda tx: sticky_events.in_room(tx, room, 0, house.db.position, 10))
+    bodies = [house.db.glance(lambda tx, row=row: events.get(tx, row.event)).event.content["body"] for row in rows]
+    assert bodies == ["0", "1"]
+    assert rows[1].until - now <= 3_600_000 + 60_000  # not from when it says that it was sent
 
 
 async def test_who_is_thrown_out_is_told_so_and_nothing_more(house: House) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from tinyserver.protocol.events import Event
+from tinyserver.protocol.sticky import STICKY, sticky_duration
 
 _ORJSON_LIMITS_EXCEEDED: Final = (orjson.JSONEncodeError, RecursionError)
 
@@ -38,6 +39,9 @@ def client_event(event: Event, *, room_id: bool, unsigned: dict[str, Any] | None
         rendered["room_id"] = event.room_id
     if event.state_key is not None:
         rendered["state_key"] = event.state_key
+    duration = sticky_duration(event.pdu)
+    if duration is not None:
+        rendered[STICKY] = {"duration_ms": duration}
     redacted = event.redacts
     if redacted is not None:
         rendered["redacts"] = redacted

@@ -27,7 +27,7 @@ from tinyserver.protocol import canonical_json
 from tinyserver.protocol.errors import InvalidParam, LimitExceeded, MatrixError, MaxDelayExceeded, NotFound, Unknown
 from tinyserver.rooms.access import room_of_member
 from tinyserver.rooms.delay_ids import transaction_of
-from tinyserver.rooms.sending import Sending, check_names, check_txn_id
+from tinyserver.rooms.sending import Sending, check_names, check_sticky, check_txn_id
 from tinyserver.storage import accounts, delayed_events, names
 from tinyserver.storage.database import Database
 from tinyserver.storage.delayed_events import DelayedRow
@@ -56,7 +56,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An event to be sent after `delay` ms; without a `state_key` it is no state event."""
+    """An event to be sent after `delay` ms; without a `state_key` it is no state event. `timestamp` is what an
+    application service wants as the time when it was sent; for `sticky` ms it is sticky."""
 
     room_id: str
     type: str
@@ -64,6 +65,8 @@ class Wanted:
     content: dict[str, Any]
     delay: int
     txn_id: str | None = None
+    timestamp: int | None = None
+    sticky: int | None = None
 
 
 @dataclass(slots=True)
@@ -142,6 +145,7 @@ class DelayedEvents:
             raise MaxDelayExceeded
         check_txn_id(wanted.txn_id)
         check_names(wanted.type, wanted.state_key)
+        check_sticky(wanted.sticky)
         now, delay_id = self._clock.now_ms(), secrets.token_urlsafe(24)
         row = DelayedRow(
             delay_id,
@@ -154,6 +158,8 @@ class DelayedEvents:
             canonical_json.encode_lenient(wanted.content),
             wanted.delay,
             now,
+            wanted.timestamp,
+            wanted.sticky,
         )
 
         def step(tx: WriteTransaction) -> str:
@@ -308,11 +314,27 @@ class DelayedEvents:
         txn_id = transaction_of(row.delay_id)
         if row.state_key is None:
             event_id = await self._sending.message(
-                sender, row.room_id, row.type, content, is_admin=is_admin, device=row.device, txn_id=txn_id
+                sender,
+                row.room_id,
+                row.type,
+                content,
+                is_admin=is_admin,
+                device=row.device,
+                txn_id=txn_id,
+                timestamp=row.ts,
+                sticky=row.sticky,
             )
         else:
             event_id = await self._sending.state(
-                sender, row.room_id, row.type, row.state_key, content, device=row.device, txn_id=txn_id
+                sender,
+                row.room_id,
+                row.type,
+                row.state_key,
+                content,
+                device=row.device,
+                txn_id=txn_id,
+                timestamp=row.ts,
+                sticky=row.sticky,
             )
         await self._db.write(lambda tx: self._finalise(tx, row, event_id=event_id))
 

@@ -12,6 +12,7 @@ from tinyserver.protocol.event_hashes import add_content_hash, reference_hash, s
 from tinyserver.protocol.events import Event, build_pdu, parse_pdu
 from tinyserver.protocol.room_versions import EventIdFormat, RoomVersion
 from tinyserver.protocol.signing import SigningKey
+from tinyserver.protocol.sticky import STICKY
 from tinyserver.storage.stored_event import StoredEvent
 
 
@@ -19,7 +20,8 @@ from tinyserver.storage.stored_event import StoredEvent
 class EventDraft:
     """What a local user or service wants to send.
 
-    `device` and `txn_id` make it idempotent; `origin_server_ts` (ms) overrides the clock for those who may.
+    `device` and `txn_id` make it idempotent; `origin_server_ts` (ms) overrides the clock for those who may; `sticky` is
+    for how many milliseconds it is sticky.
     """
 
     type: str
@@ -30,6 +32,7 @@ class EventDraft:
     device: int | None = None
     txn_id: str | None = None
     origin_server_ts: int | None = None
+    sticky: int | None = None
 
 
 class EventSigner:
@@ -92,7 +95,7 @@ def draft_pdu(
     """The PDU of a draft before it is hashed and signed; for the arguments see `EventSigner.make`."""
     followed = sorted(parents, key=lambda parent: parent.nid)
     auth = list(auth_events)
-    return build_pdu(
+    pdu = build_pdu(
         version,
         room_id=room_id,
         type=draft.type,
@@ -107,6 +110,7 @@ def draft_pdu(
         event_id=_chosen_id(version, server_name),
         reference_hashes=_reference_hashes(version, [*followed, *auth]),
     )
+    return pdu if draft.sticky is None else {**pdu, STICKY: {"duration_ms": draft.sticky}}
 
 
 def _chosen_id(version: RoomVersion, server_name: str) -> str | None:

@@ -32,7 +32,7 @@ from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.redaction import redact
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
-from tinyserver.rooms import partial_state
+from tinyserver.rooms import partial_state, sticky
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.parents import Parents, parents_for
@@ -195,7 +195,12 @@ class EventPipeline:
         auth = tuple(sorted(stored.nid for stored in parents.auth_events))
         before = parents.state_before(tx, room)
         admission = Admission(event, before, auth, flags, device=draft.device, txn_id=draft.txn_id)
-        return self._appender.append(tx, room, admission)
+        return self._append(tx, room, admission)
+
+    def _append(self, tx: WriteTransaction, room: RoomRow, admission: Admission) -> StoredEvent:
+        stored = self._appender.append(tx, room, admission)
+        sticky.note(tx, stored, self._clock.now_ms(), self._signer.server_name)
+        return stored
 
     def prepare(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> Event:
         """Make the event of a draft without sending it: another server has to sign it before it is admitted.
@@ -392,7 +397,7 @@ class EventPipeline:
         event, objection = self._policies.judge(tx, room, event)
         if objection is not None:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, objection)
-        return Received(Outcome.ACCEPTED, self._appender.append(tx, room, replace(admission, event=event)))
+        return Received(Outcome.ACCEPTED, self._append(tx, room, replace(admission, event=event)))
 
     def enter(
         self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int], *, is_partial: bool = False

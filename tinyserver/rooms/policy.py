@@ -137,4 +137,4 @@ class PolicyCheck:
 
 def _key(room: RoomRow, draft: EventDraft) -> Hashable:
     content = canonical_json.encode_lenient(draft.content)
-    return room.nid, draft.type, draft.sender, draft.state_key, draft.redacts, content
+    return room.nid, draft.type, draft.sender, draft.state_key, draft.redacts, draft.sticky, content

@@ -22,6 +22,7 @@ from tinyserver.protocol.client_events import (
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.filters import Projection
 from tinyserver.protocol.redaction import redact
+from tinyserver.protocol.sticky import STICKY, TTL, sticky_until
 from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.delay_ids import delay_of
 from tinyserver.rooms.visibility import Sight
@@ -118,6 +119,8 @@ class EventRenderer:
                     text += b',"org.matrix.msc4140.delay_id":' + orjson.dumps(delay_id)
             if relations is not None:
                 text += b',"m.relations":' + relations
+            if STICKY in event.pdu and (left := self._sticky_for(event)) > 0:
+                text += b',"%b":%d' % (TTL.encode(), left)
             return text + b"}}"
         return self._finish(stored, event, self._unsigned(stored, membership, sight, relations))
 
@@ -188,6 +191,8 @@ class EventRenderer:
         )
         if delay_id is not None:
             data["org.matrix.msc4140.delay_id"] = delay_id
+        if (left := self._sticky_for(stored.event)) > 0:
+            data[TTL] = left
         if stored.replaces is not None:
             replaced = events.get(self._tx, stored.replaces)
             data["replaces_state"] = replaced.event_id
@@ -196,6 +201,11 @@ class EventRenderer:
                 data["prev_content"] = shown.content
                 data["prev_sender"] = shown.sender
         return data
+
+    def _sticky_for(self, event: Event) -> int:
+        """For how many milliseconds an event is still sticky, as far as it tells by itself; not positive: it is not."""
+        until = sticky_until(event.pdu, self._now_ms)
+        return 0 if until is None else until - self._now_ms
 
     def _redaction(self, stored: StoredEvent) -> dict[str, Any] | None:
         if stored.redacted_by is None:

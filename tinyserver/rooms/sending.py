@@ -20,6 +20,7 @@ from tinyserver.protocol.errors import (
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.power_level_rules import check_form
 from tinyserver.protocol.relations import ANNOTATION, THREAD, may_root_thread, relation_of
+from tinyserver.protocol.sticky import MAX_DURATION_MS
 from tinyserver.rooms.access import check_user_id, known_room, room_of_member
 from tinyserver.rooms.canonical_aliases import check_aliases
 from tinyserver.rooms.drafts import EventDraft
@@ -69,6 +70,7 @@ class Sending:
         device: int | None = None,
         txn_id: str | None = None,
         timestamp: int | None = None,
+        sticky: int | None = None,
     ) -> str:
         """Send a message event; a redaction among them goes the way of `redact`.
 
@@ -76,6 +78,7 @@ class Sending:
             is_admin: as for `redact`.
             device, txn_id: the same pair gives the same event, however often it is sent.
             timestamp: when it was sent (ms since 1970), for those who may say so.
+            sticky: for how many milliseconds it is sticky (MSC4354); None: not at all.
 
         Returns:
             The event ID.
@@ -94,7 +97,16 @@ class Sending:
             return await self.redact(sender, room_id, redacts, content, is_admin=is_admin, device=device, txn_id=txn_id)
         check_txn_id(txn_id)
         check_names(event_type, None)
-        draft = EventDraft(event_type, sender, content, device=device, txn_id=txn_id, origin_server_ts=timestamp)
+        check_sticky(sticky)
+        draft = EventDraft(
+            event_type,
+            sender,
+            content,
+            device=device,
+            txn_id=txn_id,
+            origin_server_ts=timestamp,
+            sticky=sticky,
+        )
 
         def step(tx: WriteTransaction) -> str:
             known = self._sent_before(tx, room_id, draft)
@@ -124,6 +136,7 @@ class Sending:
         device: int | None = None,
         txn_id: str | None = None,
         timestamp: int | None = None,
+        sticky: int | None = None,
     ) -> str:
         """Set a state event. Setting what is set already sends nothing.
 
@@ -143,6 +156,7 @@ class Sending:
         spec: client-server-api#sending-events-to-a-room
         """
         check_names(event_type, state_key)
+        check_sticky(sticky)
         draft = EventDraft(
             event_type,
             sender,
@@ -151,6 +165,7 @@ class Sending:
             device=device,
             txn_id=txn_id,
             origin_server_ts=timestamp,
+            sticky=sticky,
         )
         if event_type == "m.room.member" and content.get("membership") == "invite":
             check_user_id(state_key)
@@ -166,7 +181,7 @@ class Sending:
                 return self._member(tx, known_room(tx, room_id), draft, is_guest)
             room = room_of_member(tx, room_id, sender)
             current = room_state.event_at(tx, room.state, event_type, state_key)
-            if current is not None and _says_the_same(current, draft):
+            if sticky is None and current is not None and _says_the_same(current, draft):
                 return current.event_id
             if event_type == "m.room.power_levels":
                 _check_levels(room, content)
@@ -305,6 +320,16 @@ def check_txn_id(txn_id: str | None) -> None:
     """
     if txn_id is not None and not 0 < len(txn_id.encode("utf-8", "surrogatepass")) <= _MAX_TXN_ID:
         raise InvalidParam(f"A transaction ID has 1 to {_MAX_TXN_ID} bytes")
+
+
+def check_sticky(sticky: int | None) -> None:
+    """Refuse durations for which no event can be sticky.
+
+    Raises:
+        InvalidParam: it is not from 0 to an hour.
+    """
+    if sticky is not None and not 0 <= sticky <= MAX_DURATION_MS:
+        raise InvalidParam(f"An event is sticky for 0 to {MAX_DURATION_MS} milliseconds")
 
 
 def check_names(event_type: str, state_key: str | None) -> None:

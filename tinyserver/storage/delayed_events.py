@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 _COLUMNS = (
-    "delay_id, user, device, txn_id, room_id, type, state_key, content, delay, scheduled, restarted, finalised,"
-    " event_id, error"
+    "delay_id, user, device, txn_id, room_id, type, state_key, content, delay, scheduled, ts, sticky, restarted,"
+    " finalised, event_id, error"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DelayedRow:
-    """One of them. Times are ms since 1970, `delay` is ms, `content` and `error` are JSON."""
+    """One of them. Times are ms since 1970, `delay` and `sticky` are ms, `content` and `error` are JSON."""
 
     delay_id: str
     user: int
@@ -27,6 +27,8 @@ class DelayedRow:
     content: bytes
     delay: int
     scheduled: int
+    ts: int | None = None
+    sticky: int | None = None
     restarted: bool = False
     finalised: int | None = None
     event_id: str | None = None
@@ -37,10 +39,10 @@ def add(tx: WriteTransaction, row: DelayedRow) -> None:
     """Keep a scheduled event."""
     tx.execute(
         "INSERT INTO delayed_events (delay_id, user, device, txn_id, room_id, type, state_key, content, delay,"
-        " scheduled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " scheduled, ts, sticky) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(row.delay_id, row.user, row.device, row.txn_id, row.room_id, row.type, row.state_key, row.content),
-            *(row.delay, row.scheduled),
+            *(row.delay, row.scheduled, row.ts, row.sticky),
         ),
     )
 

@@ -44,6 +44,12 @@ def owe(tx: WriteTransaction, stored: StoredEvent) -> None:
         tx.changed(Topic.OUTGOING, stored.room, stored.place)
 
 
+def owe_again(tx: WriteTransaction, stored: StoredEvent) -> None:
+    """Have an event sent to all servers that are in its room now."""
+    position = tx.changed(Topic.OUTGOING, stored.room)
+    tx.execute("INSERT INTO outgoing_events VALUES (?, ?, ?)", (position, stored.room, stored.nid))
+
+
 def _tell_the_uninvited(tx: WriteTransaction, stored: StoredEvent, position: int) -> None:
     """Whose invite or knock comes to nothing has a server that is perhaps not in the room."""
     event = stored.event

@@ -124,6 +124,17 @@ def is_in_room(tx: ReadTransaction, room: int, server_name: str) -> bool:
     )
 
 
+def came_at(tx: ReadTransaction, room: int, server_name: str, position: int) -> bool:
+    """Whether the stay of a server that is in the room now began with the event at a position."""
+    server = names.find(tx, server_name)
+    return server is not None and bool(
+        tx.value(
+            "SELECT EXISTS (SELECT 1 FROM server_stays WHERE room = ? AND server = ? AND since = ? AND until IS NULL)",
+            (room, server, position),
+        )
+    )
+
+
 def around(tx: ReadTransaction, user: int) -> set[int]:
     """The servers (nids) that share a room with a local user."""
     return {

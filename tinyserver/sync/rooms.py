@@ -12,6 +12,7 @@ from tinyserver.storage.caches import BoundedCache
 from tinyserver.storage.memberships import MembershipRow
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
+from tinyserver.sync import sticky
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.room_states import member_events, state_changes, whole_state
 from tinyserver.sync.sent_members import DeviceMembers
@@ -59,6 +60,8 @@ class RoomReader:
         if window.events or window.limited or window.root_before != window.root_after:
             update.summary = self._changed_summary(room, window)
             update.state = self._changed_state(room, window, update.summary)
+        if window.limited or sight is not None or not self.request.filters.timeline.lets_all_through:
+            self._add_sticky(update, since)
         if room in self.completed:  # nobody came, but only now all are counted
             update.summary = summarise(self.tx, rooms.get(self.tx, room), window.root_after, self.request.reader.user)
         self._add_unstored(update, since)
@@ -89,6 +92,7 @@ class RoomReader:
         update.state = self._whole_state(room, window, update.summary)
         update.account_data = self._data_of(room_id) if data is None else data
         self._add_unstored(update, since)
+        self._add_sticky(update, 0)
         update.unread = self._unread(room)
         return update
 
@@ -101,6 +105,10 @@ class RoomReader:
         if update is not None and last_seen is not None:
             update.window = update.window.as_limited()
         return update
+
+    def _add_sticky(self, update: RoomUpdate, since: int) -> None:
+        """Sticky events that are not in the timeline, because it has a gap, for example."""
+        update.sticky = sticky.of_room(self.tx, update.room, since, self.until, update.window.events, self.ignored)
 
     def _add_unstored(self, update: RoomUpdate, since: int) -> None:
         ephemeral = self.request.filters.room_ephemeral

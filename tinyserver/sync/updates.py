@@ -15,6 +15,7 @@ from tinyserver.storage.account_data import AccountDataRow
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.sync.profile_news import ProfileNews
 from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
+from tinyserver.sync.sticky import Sticky
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.windows import Window
 
@@ -36,6 +37,7 @@ class RoomUpdate(msgspec.Struct):
     receipts: Sequence[Receipt] = ()
     typing: Sequence[str] | None = None
     account_data: Sequence[AccountDataRow] = ()
+    sticky: Sequence[Sticky] = ()
     begins_anew: bool = False
     """Whether this is all that there is to know of the room, not what is new."""
 
@@ -51,6 +53,7 @@ class RoomUpdate(msgspec.Struct):
             or self.receipts
             or self.account_data
             or self.typing is not None
+            or self.sticky
         )
 
 

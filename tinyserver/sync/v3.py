@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from tinyserver.protocol.sticky import STICKY
 from tinyserver.rooms.aggregations import Aggregations
 from tinyserver.rooms.rendering import EventRenderer, json_text
 from tinyserver.rooms.tokens import Point, pagination_token
@@ -21,6 +22,7 @@ from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.profile_news import ProfileNews
 from tinyserver.sync.requests import SyncRequest
 from tinyserver.sync.sources import NO_DEVICE_NEWS, DeviceNews, Receipt, UnreadByThread
+from tinyserver.sync.sticky import texts
 from tinyserver.sync.summary import Summary
 from tinyserver.sync.updates import RoomUpdate, StrippedRoom, SyncUpdate
 
@@ -84,6 +86,8 @@ class V3Rendering:
             b'"ephemeral":' + _batch(_ephemeral(room)),
             b'"account_data":' + _batch(_account_data(room.account_data)),
         ]
+        if room.sticky and (sticky := texts(self._events, room.sticky, self._now_ms)):
+            parts.append(b'"%b":%b' % (STICKY.encode(), _batch(sticky)))
         if room.unread is not None:
             parts += _unread(room.unread, threads=self._request.filters.counts_threads)
         return b",".join(parts) + b"}"

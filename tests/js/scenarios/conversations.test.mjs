@@ -6,6 +6,8 @@ import {
     EventStatus, EventType, MsgType, NotificationCountType, PushRuleActionName, PushRuleKind, RelationType,
 } from "matrix-js-sdk";
 
+import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
+
 import { mute, newPerson, until } from "../people.mjs";
 
 const { Total, Highlight } = NotificationCountType;
@@ -176,6 +178,23 @@ test("push rules decide what is unread and what is highlighted, and all devices 
     // What came while the room was muted is counted by the rules of today, as nothing of it was read.
     await until(() => `heard, not ${counts()}`, () => here.getUnreadNotificationCount(Total) >= 1);
     tablet.stop();
+});
+
+test("sticky events reach those who come later, and those with a gap in what they have seen", async () => {
+    const id = await room({ preset: "public_chat" });
+    const content = { msc4354_sticky_key: "phone", text: "in the call" };
+    const { event_id: sticky } = await bob.client._unstable_sendStickyEvent(id, 600_000, null, "org.example.call", content);
+    const known = (who) => who.client.getRoom(id)?._unstable_getKeyedStickyEvent(bob.userId, "org.example.call", "phone");
+    assert.equal((await until("alice knows", () => known(alice))).getId(), sticky);
+    for (let number = 0; number < 60; number++) await bob.say(id, `more than a sync has: ${number}`);
+    const carol = await (await newPerson("carol")).device();
+    await carol.join(id, { encrypted: false });
+    assert.equal((await until("carol knows", () => known(carol))).getId(), sticky);
+    const list = { ranges: [[0, 9]], timeline_limit: 1, required_state: [] };
+    const sliding = (client) => new SlidingSync(client.baseUrl, new Map([["all", list]]), {}, client, 2000);
+    const tablet = await alice.person.device({ sliding });
+    assert.equal((await until("the tablet knows", () => known(tablet))).getId(), sticky);
+    for (const device of [carol, tablet]) device.stop();
 });
 
 test("past notifications are listed, page by page", async () => {

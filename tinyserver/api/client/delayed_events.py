@@ -9,6 +9,7 @@ import orjson
 
 from tinyserver.accounts.capabilities import CapabilityProvider
 from tinyserver.api.calls import Call, NoBody, NoQuery
+from tinyserver.api.client.rooms import timestamp
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.protocol.errors import InvalidParam, MissingParam
@@ -27,6 +28,12 @@ class DelayedBody(msgspec.Struct):
     delay_ms: int
     content: dict[str, Any]
     state_key: str | None = None
+
+
+class ScheduleQuery(msgspec.Struct):
+    """When an application service says that it is sent (ms since 1970)."""
+
+    ts: str | None = None
 
 
 class ActionBody(msgspec.Struct):
@@ -49,6 +56,7 @@ class DelayedEventsApi:
         spec=_SPEC,
         auth=Auth.USER,
         body=DelayedBody,
+        query=ScheduleQuery,
         limit=Limit.MESSAGE,
         suspended=False,
         guests=True,
@@ -59,14 +67,23 @@ class DelayedEventsApi:
         spec=_SPEC,
         auth=Auth.USER,
         body=DelayedBody,
+        query=ScheduleQuery,
         limit=Limit.MESSAGE,
         suspended=False,
         guests=True,
     )
-    async def schedule(self, call: Call[DelayedBody, NoQuery]) -> Answer:
+    async def schedule(self, call: Call[DelayedBody, ScheduleQuery]) -> Answer:
         """Schedule an event."""
         path, body = call.path, call.body
-        wanted = Wanted(path["roomId"], path["eventType"], body.state_key, body.content, body.delay_ms, path["txnId"])
+        wanted = Wanted(
+            path["roomId"],
+            path["eventType"],
+            body.state_key,
+            body.content,
+            body.delay_ms,
+            path["txnId"],
+            timestamp(call, call.query.ts),
+        )
         return {"delay_id": await self._delayed.schedule(call.requester, wanted)}
 
     @endpoint(

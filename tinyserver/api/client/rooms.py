@@ -64,8 +64,16 @@ class SendQuery(msgspec.Struct):
     """After how many milliseconds the event is to be sent (MSC4140); None: now."""
 
     delay: int | None = msgspec.field(default=None, name="org.matrix.msc4140.delay")
+    sticky_duration_ms: int | None = None
+    unstable_sticky_duration_ms: int | None = msgspec.field(default=None, name="org.matrix.msc4354.sticky_duration_ms")
     ts: str | None = None
     """When an application service says that it was sent (ms since 1970); of others it is not looked at."""
+
+    @property
+    def sticky(self) -> int | None:
+        """For how many milliseconds the event is sticky (MSC4354); None: not at all."""
+        stable = self.sticky_duration_ms
+        return self.unstable_sticky_duration_ms if stable is None else stable
 
 
 class RoomsApi:
@@ -156,7 +164,8 @@ class RoomsApi:
             is_admin=call.requester.is_admin,
             device=call.requester.txn_scope,
             txn_id=call.path.get("txnId"),
-            timestamp=_timestamp(call),
+            timestamp=timestamp(call, call.query.ts),
+            sticky=call.query.sticky,
         )
         return {"event_id": event_id}
 
@@ -181,7 +190,8 @@ class RoomsApi:
             call.path.get("stateKey", ""),
             call.body,
             is_guest=call.requester.is_guest,
-            timestamp=_timestamp(call),
+            timestamp=timestamp(call, call.query.ts),
+            sticky=call.query.sticky,
         )
         return {"event_id": event_id}
 
@@ -209,13 +219,18 @@ class RoomsApi:
         return {"event_id": event_id}
 
     async def _schedule(self, call: Call[dict[str, Any], SendQuery], state_key: str | None) -> Answer:
-        if _timestamp(call) is not None:
-            raise InvalidParam("An event that is sent later cannot have a ts")
         if call.requester.is_suspended:
             raise UserSuspended
         path = call.path
         wanted = Wanted(
-            path["roomId"], path["eventType"], state_key, call.body, call.query.delay or 0, path.get("txnId")
+            path["roomId"],
+            path["eventType"],
+            state_key,
+            call.body,
+            call.query.delay or 0,
+            path.get("txnId"),
+            timestamp(call, call.query.ts),
+            call.query.sticky,
         )
         try:
             return {"delay_id": await self._delayed.schedule(call.requester, wanted)}
@@ -226,12 +241,11 @@ class RoomsApi:
             raise Unknown(error.message, status=400, extra=told) from error
 
 
-def _timestamp(call: Call[dict[str, Any], SendQuery]) -> int | None:
-    """What an application service says when an event was sent. Raises InvalidParam.
+def timestamp(call: Call[Any, Any], text: str | None) -> int | None:
+    """What an application service says when an event was sent, in the parameter `ts`. Raises InvalidParam.
 
     spec: application-service-api#timestamp-massaging
     """
-    text = call.query.ts
     if text is None or call.requester.appservice is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) < 2**53):

@@ -28,6 +28,7 @@ from tinyserver.sync.sliding.requests import (
     ProfilesRequest,
     Scope,
     SlidingRequest,
+    StickyRequest,
     ToDeviceRequest,
 )
 from tinyserver.sync.sliding.required_state import MEMBER, Pattern, RoomConfig, StatePart
@@ -47,6 +48,7 @@ MAX_CONN_ID = 64
 MAX_MESSAGES = 100
 MAX_SUBSCRIPTION_CHANGES = 100
 MAX_PROFILE_FIELDS = 50
+MAX_STICKY = 200
 
 Presence = Literal["online", "offline", "unavailable"]
 
@@ -104,7 +106,7 @@ class Switch(msgspec.Struct):
 
 
 class ToDeviceSwitch(Switch):
-    """The extension for messages to the device."""
+    """The extension for messages to the device, or for sticky events."""
 
     limit: int | None = None
     since: str | None = None
@@ -142,6 +144,8 @@ class ExtensionsRequest(msgspec.Struct):
         name="io.element.msc4308.thread_subscriptions", default=None
     )
     profiles: ProfilesSwitch | None = None
+    sticky_events: ToDeviceSwitch | None = None
+    unstable_sticky_events: ToDeviceSwitch | None = msgspec.field(name="org.matrix.msc4354.sticky_events", default=None)
     unstable_profiles: ProfilesSwitch | None = msgspec.field(name="org.matrix.msc4262.profiles", default=None)
 
 
@@ -329,7 +333,14 @@ def _extensions(asked: ExtensionsRequest) -> Extensions:
         _scope(asked.typing),
         _limit(threads.limit, MAX_SUBSCRIPTION_CHANGES) if threads is not None and threads.enabled else None,
         _profiles(asked.profiles or asked.unstable_profiles),
+        _sticky(asked.sticky_events or asked.unstable_sticky_events),
     )
+
+
+def _sticky(asked: ToDeviceSwitch | None) -> StickyRequest | None:
+    if asked is None or not asked.enabled:
+        return None
+    return StickyRequest(_messages_since(asked.since), _limit(asked.limit, MAX_STICKY))
 
 
 def _profiles(asked: ProfilesSwitch | None) -> ProfilesRequest | None:

@@ -37,7 +37,14 @@ TAKEN_BY_THE_SPECIFICATION = dict.fromkeys(
     True,
 )
 PROPOSALS = dict.fromkeys(
-    ("org.matrix.msc3391", "org.matrix.msc3874", "org.matrix.msc3890", "org.matrix.msc3912", "org.matrix.msc4429"),
+    (
+        "org.matrix.msc3391",
+        "org.matrix.msc3874",
+        "org.matrix.msc3890",
+        "org.matrix.msc3912",
+        "org.matrix.msc4354",
+        "org.matrix.msc4429",
+    ),
     True,
 )
 """What the specification does not have, and no part of the server announces itself."""

@@ -1,7 +1,7 @@
 """What sliding sync tells besides rooms: messages to the device, keys, account data, receipts, typing, threads,
 profiles.
 
-spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961, MSC4262, MSC4308
+spec: MSC3884, MSC3885, MSC3959, MSC3960, MSC3961, MSC4262, MSC4308, MSC4480
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from tinyserver.storage.memberships import Membership
 from tinyserver.storage.transaction import ReadTransaction
 from tinyserver.sync.profile_news import ProfileNews, read_profiles
 from tinyserver.sync.sliding.planning import RoomTask, SlidingPlan
+from tinyserver.sync.sliding.requests import StickyRequest
 from tinyserver.sync.sliding.rooms import SlidingRoom
 from tinyserver.sync.sliding.sent import LIVE, NEVER
 from tinyserver.sync.sources import DeviceNews, Receipt, Sources
+from tinyserver.sync.sticky import StickyNews, of_room, of_rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class ExtensionNews:
     typing: dict[str, Sequence[str]] | None = None
     threads: SubscriptionChanges | None = None
     profiles: Mapping[str, ProfileNews | None] = field(default_factory=dict)
+    sticky: StickyNews | None = None
 
     @property
     def is_news(self) -> bool:
@@ -57,6 +60,7 @@ class ExtensionNews:
             or self.typing
             or (self.threads is not None and not self.threads.is_empty)
             or self.profiles
+            or (self.sticky is not None and self.sticky.rooms)
         )
 
 
@@ -97,6 +101,26 @@ class ExtensionReader:
         if asked is not None:
             reader, until = self._plan.request.reader, self._plan.until.position
             news.profiles = read_profiles(self._tx, reader, self._plan.joined, asked, until)
+        if wanted.sticky is not None:
+            news.sticky = self._sticky(wanted.sticky)
+        return news
+
+    def _sticky(self, wanted: StickyRequest) -> StickyNews:
+        plan, until = self._plan, self._plan.until.position
+        since = wanted.since if wanted.since <= until else 0
+        rooms = plan.joined & plan.loaded.rooms.by_room.keys()
+        news = of_rooms(self._tx, rooms, since, until, wanted.limit, plan.ignored)
+        for room in plan.loaded.rooms.by_room.values():
+            if since and room.membership is Membership.JOIN and room.row.position > since:  # it may have been entered
+                found = of_room(self._tx, room.row.room, 0, since, (), plan.ignored)
+                if found:
+                    news.rooms[room.row.room] = [*found, *news.rooms.get(room.row.room, ())]
+        for number, shown in self._rooms.items():
+            if number in news.rooms:
+                in_timeline = {stored.nid for stored in shown.shown_events}
+                left = [each for each in news.rooms.pop(number) if each.stored.nid not in in_timeline]
+                if left:
+                    news.rooms[number] = left
         return news
 
     def _threads(self, limit: int) -> SubscriptionChanges:

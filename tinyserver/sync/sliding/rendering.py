@@ -23,6 +23,7 @@ from tinyserver.sync.sliding.lists import ArrangedList
 from tinyserver.sync.sliding.planning import SlidingPlan
 from tinyserver.sync.sliding.rooms import Hero, SlidingRoom
 from tinyserver.sync.sources import DeviceNews, Receipt
+from tinyserver.sync.sticky import StickyNews, texts
 from tinyserver.sync.v3 import receipt_contents
 
 _MEMBERSHIPS = {each: each.name.lower() for each in Membership}
@@ -33,10 +34,11 @@ def render(
 ) -> bytes:
     """The whole answer but for its `pos`, which comes first: `{"pos":"...",` and this."""
     rendering = _Rendering(tx, plan, now_ms)
+    extensions = [*_extensions(news, stable=plan.request.stable), *rendering.sticky(news.sticky)]
     parts = [
         b'"lists":' + _lists(plan.lists, stable=plan.request.stable),
         b'"rooms":{%b}' % b",".join(map(rendering.room, rooms)),
-        b'"extensions":{%b}' % b",".join(_extensions(news, stable=plan.request.stable)),
+        b'"extensions":{%b}' % b",".join(extensions),
     ]
     return b",".join(parts) + b"}"
 
@@ -45,8 +47,22 @@ class _Rendering:
     def __init__(self, tx: ReadTransaction, plan: SlidingPlan, now_ms: int) -> None:
         self._tx = tx
         self._plan = plan
+        self._now_ms = now_ms
         self._stable = plan.request.stable
         self._events = EventRenderer(tx, now_ms, plan.request.reader.device)
+
+    def sticky(self, news: StickyNews | None) -> list[bytes]:
+        """The extension for sticky events, if there are any."""
+        if news is None:
+            return []
+        rooms = []
+        for number, found in news.rooms.items():
+            events = texts(self._events, found, self._now_ms)
+            if events:
+                room_id = json_text(self._plan.loaded.rooms.by_room[number].room_id)
+                rooms.append(b'%b:{"events":[%b]}' % (room_id, b",".join(events)))
+        name = b"sticky_events" if self._stable else b"org.matrix.msc4354.sticky_events"
+        return [b'"%b":{"rooms":{%b},"next_batch":"%d"}' % (name, b",".join(rooms), news.until)] if rooms else []
 
     def room(self, room: SlidingRoom) -> bytes:
         """One room by its ID."""

@@ -84,6 +84,14 @@ class ProfilesRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class StickyRequest:
+    """Sticky events after a position are wanted, so many at most."""
+
+    since: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Extensions:
     """What is wanted besides rooms; None or False: not that. `threads` is how many thread subscriptions at most."""
 
@@ -94,6 +102,7 @@ class Extensions:
     typing: Scope | None = None
     threads: int | None = None
     profiles: ProfilesRequest | None = None
+    sticky: StickyRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ CREATE TABLE delayed_events (
     state_key TEXT,                      -- NULL: no state event
     content   BLOB NOT NULL,             -- JSON
     delay     INTEGER NOT NULL,          -- ms
+    ts        INTEGER,                   -- what an application service wants as origin_server_ts
+    sticky    INTEGER,                   -- ms
     scheduled INTEGER NOT NULL,          -- ms since 1970
     restarted INTEGER NOT NULL DEFAULT 0,-- whether its delay has begun anew, when exactly is not written down
     finalised INTEGER,                   -- ms since 1970; NULL: still to be sent
