@@ -34,8 +34,9 @@ _AUTH = re.compile(r'X-Matrix origin="([^"]+)",destination="([^"]+)",key="([^"]+
 class IdentityServer(WebServer):
     """`bound` are user IDs by (medium, address), `invites` the stored invites by token."""
 
-    def __init__(self, authority: Authority) -> None:
-        super().__init__(authority.issue("127.0.0.1"), self._answer)
+    def __init__(self, authority: Authority, host: str = "127.0.0.1") -> None:
+        super().__init__(authority.issue(host), self._answer)
+        self._host = host
         self.pepper = "matrixrocks"
         self.token = "identity-token"
         self.algorithms = ["sha256", "none"]
@@ -53,13 +54,13 @@ class IdentityServer(WebServer):
 
     @property
     def name(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     @property
     def keys(self) -> list[str]:
         return [encode_base64(key.verify_key.encode()) for key in (self._key, self._ephemeral)]
 
-    async def prove(self, address: str, user_id: str, homeserver: str) -> httpx.Response:
+    async def prove(self, address: str, user_id: str, homeserver: str, method: str = "PUT") -> httpx.Response:
         """Somebody proves an address and binds it to a user; the homeserver is told of the invites that wait for it."""
         self.bound["email", address] = user_id
         invites = [
@@ -76,7 +77,7 @@ class IdentityServer(WebServer):
         ]
         body = {"medium": "email", "address": address, "mxid": user_id, "invites": invites}
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60) as client:
-            return await client.put(f"{homeserver}/_matrix/federation/v1/3pid/onbind", json=body)
+            return await client.request(method, f"{homeserver}/_matrix/federation/v1/3pid/onbind", json=body)
 
     def signed(self, user_id: str, token: str) -> dict[str, Any]:
         return sign_json({"mxid": user_id, "token": token}, self.name, self._key)
@@ -91,7 +92,8 @@ class IdentityServer(WebServer):
         content = json.loads(seen.body or b"{}")
         if parts.path == f"{V2}/3pid/unbind":
             return self._unbind(seen, content)
-        if seen.headers.get("authorization") != f"Bearer {self.token}":
+        given = parse_qs(parts.query).get("access_token", [])
+        if self.token not in given and seen.headers.get("authorization") != f"Bearer {self.token}":
             return json_reply({"errcode": "M_UNAUTHORIZED", "error": "Unauthorised"}, 401)
         if parts.path == f"{V2}/hash_details":
             return json_reply({"lookup_pepper": self.pepper, "algorithms": self.algorithms})

@@ -43,6 +43,7 @@ EXTRAS: dict[str, str] = {
     rf"{_C3}/auth/\{{\}}/fallback/web": "a page of user-interactive authentication",
     r"/_matrix/static/client/login/": "a page of signing in",
     r"/oauth2/|/(account|link|register)$": "OAuth and its pages, which have no paths in the specification",
+    r"/_matrix/federation/v1/3pid/onbind$": "what the identity service API says to be a POST, and the other a PUT",
     r"/account/(email|unsubscribe)$": "the pages behind the links in mails",
     r"/\.well-known/(openid-configuration|oauth-authorization-server)$": "how OAuth itself finds an issuer's metadata",
     r"/_matrix/client/v1/(rooms/\{\}/thread/|thread_subscriptions$)": "thread subscriptions: MSC4306 and MSC4308",

@@ -86,7 +86,8 @@ def tiny_server(
     port = port or free_port()
     certificate, key = authority.issue("localhost")
     outgoing = {"extra_ca_files": [str(authority.ca_file)], "allow_private_addresses": True}
-    server = TinyServer(directory, server_name=f"localhost:{reached_at or port}", config={"outgoing": outgoing})
+    config = {"outgoing": outgoing, "identity": {"servers": ["*"]}}
+    server = TinyServer(directory, server_name=f"localhost:{reached_at or port}", config=config)
     for_clients = {"address": f"127.0.0.1:{server.port}", "serves": ["client", "media", "admin", "metrics"]}
     for_servers = {
         "address": f"127.0.0.1:{port}",

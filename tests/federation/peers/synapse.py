@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -38,6 +39,7 @@ class Synapse:
         self.server_name = f"{host}:{self.federation_port}"
         self.log = Log(directory / "server.log")
         self._python = python
+        self._ca_file = authority.ca_file
         self._process: subprocess.Popen[bytes] | None = None
         self._configure(authority, host)
 
@@ -55,6 +57,8 @@ class Synapse:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
+                # For servers that are no Matrix servers, such as identity servers, it has no setting of its own.
+                env={**os.environ, "SSL_CERT_FILE": str(self._ca_file)},
             )
         deadline = time.monotonic() + START_TIMEOUT
         while not self._answers():

@@ -14,6 +14,7 @@ from tinyserver.api.rate_limits import Limit, RateLimiter
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.federation.participation.third_party_invites import ThirdPartyExchange
 
+_BOUND = "/_matrix/federation/v1/3pid/onbind"
 _SPEC = "server-server-api#third-party-invites"
 
 
@@ -52,15 +53,10 @@ class ThirdPartyInvitesApi:
         await self._exchange.exchange(call.origin, call.path["roomId"], call.body)
         return {}
 
-    # What is told here proves itself: each invite is signed, and judged by the server of who sent it.
-    @endpoint(
-        "PUT",
-        "/_matrix/federation/v1/3pid/onbind",
-        spec=_SPEC,
-        auth=Auth.NONE,
-        body=BoundBody,
-        limit=Limit.INVITE,
-    )
+    # What is told here proves itself: each invite is signed, and judged by the server of who sent it. The
+    # specification of identity servers says POST, and that is what they do; that of servers says PUT.
+    @endpoint("PUT", _BOUND, spec=_SPEC, auth=Auth.NONE, body=BoundBody, limit=Limit.INVITE)
+    @endpoint("POST", _BOUND, spec=_SPEC, auth=Auth.NONE, body=BoundBody, limit=Limit.INVITE)
     async def bound(self, call: Call[BoundBody, NoQuery]) -> Answer:
         """An identity server tells that a user of this server has proved an address."""
         await self._exchange.bound(call.body.mxid, call.body.invites)
