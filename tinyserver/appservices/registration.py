@@ -73,7 +73,7 @@ class Registration:
     Attributes:
         url: where the service listens, without a slash at its end (None: nowhere).
         receives_ephemeral: whether it is told of typing, receipts and presence.
-        ephemeral_key: how that is called in its transactions.
+        ephemeral_keys: how that is called in its transactions.
         receives_device_news: whether it is told of device lists and of the keys of its devices (MSC3202).
         protocols: the networks that it bridges to.
     """
@@ -88,7 +88,7 @@ class Registration:
     aliases: tuple[Namespace, ...]
     is_rate_limited: bool
     receives_ephemeral: bool
-    ephemeral_key: str
+    ephemeral_keys: tuple[str, ...]
     receives_device_news: bool
     protocols: tuple[str, ...]
 
@@ -121,7 +121,7 @@ def parse_registration(text: str, server_name: str) -> Registration:
         aliases=_compiled("aliases", names.aliases),
         is_rate_limited=found.rate_limited is not False,
         receives_ephemeral=bool(found.receive_ephemeral or found.push_ephemeral),
-        ephemeral_key="ephemeral" if found.receive_ephemeral else "de.sorunome.msc2409.ephemeral",
+        ephemeral_keys=_ephemeral_keys(found),
         receives_device_news=bool(found.device_news),
         protocols=_checked_protocols(found.protocols or []),
     )
@@ -157,6 +157,12 @@ def _checked_url(url: str | None) -> str | None:
     if "?" in url or "#" in url:
         raise RegistrationError("'url' must not have a query or a fragment")
     return url.rstrip("/")
+
+
+def _ephemeral_keys(found: RegistrationFile) -> tuple[str, ...]:
+    """Who asks for it by both names may understand only one of them."""
+    stable, old = found.receive_ephemeral, found.push_ephemeral
+    return (("ephemeral",) if stable else ()) + (("de.sorunome.msc2409.ephemeral",) if old else ())
 
 
 def _checked_protocols(protocols: list[str]) -> tuple[str, ...]:

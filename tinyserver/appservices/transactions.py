@@ -87,7 +87,12 @@ class TransactionMaker:
 
 def ephemeral_body(service: Service, ephemeral: Sequence[bytes]) -> bytes:
     """The body of a transaction that tells nothing but EDUs."""
-    return b'{"events":[],%b:[%b]}' % (json_text(service.registration.ephemeral_key), b",".join(ephemeral))
+    return b"{%b}" % b",".join([b'"events":[]', *_ephemeral_fields(service, ephemeral)])
+
+
+def _ephemeral_fields(service: Service, ephemeral: Sequence[bytes]) -> list[bytes]:
+    told = b",".join(ephemeral)
+    return [b"%b:[%b]" % (json_text(key), told) for key in service.registration.ephemeral_keys]
 
 
 class _Content:
@@ -130,8 +135,7 @@ class _Content:
     def body(self) -> bytes:
         fields = [b'"events":[%b]' % b",".join(self.events)]
         if self.ephemeral:
-            key = json_text(self._service.registration.ephemeral_key)
-            fields.append(b"%b:[%b]" % (key, b",".join(self.ephemeral)))
+            fields += _ephemeral_fields(self._service, self.ephemeral)
         if self.messages:
             fields.append(b'"de.sorunome.msc2409.to_device":[%b]' % b",".join(self.messages))
         fields += [json_text(name) + b":" + json_text(value) for name, value in self.others.items()]
