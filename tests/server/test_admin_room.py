@@ -19,6 +19,7 @@ from tinyserver.storage import events, own_account
 from tinyserver.storage import timeline as timeline_of
 from tinyserver.storage.transaction import ReadTransaction
 
+from ..federation.network import Authority
 from .client import Client, timeline
 from .conftest import NewUser
 from .harness import TinyServer
@@ -262,19 +263,22 @@ async def running(directory: Path) -> AsyncIterator[Server]:
         await parts.stop()
 
 
-async def test_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+async def test_what_an_administrator_must_know(tmp_path: Path) -> None:
     async with running(tmp_path) as parts:
         await parts.accounts.registration.register_trusted("root", "a-password", None, admin=True)
         position = 0
         while (own := parts.db.glance(own_account.get)) is None or own.room is None:
             position = await parts.core.bell.wait(position)
         room = own.room
+        authority = Authority(tmp_path)
+        certificates = [authority.issue("late", ends_in_days=6)[0], authority.issue("good", ends_in_days=8)[0]]
         watch = Warnings(
             parts.db,
             parts.core.bell,
             parts.core.clock,
             parts.administration.room,
             parts.data.path,
+            [*certificates, tmp_path / "missing.pem"],
             time.monotonic,
             low_space=2**62,
         )
@@ -285,5 +289,7 @@ async def test_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
             stored = [events.get(tx, nid) for nid in timeline_of.after(tx, room, 0, 100)]
             return [event.event.content["body"] for event in stored if event.event.type == "m.room.message"]
 
-        (text,) = parts.db.glance(said)
-        assert "are free on the server's disk" in text
+        full, late, missing = parts.db.glance(said)
+        assert "are free on the server's disk" in full
+        assert f"{certificates[0]} ends on " in late
+        assert "missing.pem cannot be read" in missing

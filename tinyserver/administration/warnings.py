@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tinyserver.administration.rendering import size
+from tinyserver.administration.rendering import moment, size
 from tinyserver.administration.room import AdminRoom
 from tinyserver.bell import Bell
 from tinyserver.clock import Clock
+from tinyserver.protocol.certificates import RENEWAL_DAYS, end_of_certificate
 from tinyserver.protocol.errors import MatrixError
 from tinyserver.storage import own_account
 from tinyserver.storage.database import Commit, Database
@@ -26,12 +27,13 @@ log = logging.getLogger(__name__)
 LOW_SPACE = 500 * 1024**2
 """Bytes that are to be free on the disk."""
 _LOOK_EVERY = 600.0  # seconds
-_AGAIN_MS = 24 * 3600 * 1000
-_DISK = "disk"
+_DAY_MS = 24 * 3600 * 1000
+_AGAIN_MS = _DAY_MS
 
 
 class Warnings:
-    """Tells the administrators of a disk that is nearly full, once a day as long as it is.
+    """Tells the administrators of a disk that is nearly full and of certificates that nobody renews, once a day as long
+    as it is so.
 
     Args:
         db: knows when they were told.
@@ -39,6 +41,7 @@ class Warnings:
         clock: for the time of day.
         room: where they are told.
         directory: on the disk.
+        certificates: the files of those that listeners use.
         monotonic: seconds of a clock that only runs forward.
         low_space: bytes that are to be free.
     """
@@ -50,6 +53,7 @@ class Warnings:
         clock: Clock,
         room: AdminRoom,
         directory: Path,
+        certificates: Sequence[Path],
         monotonic: Callable[[], float],
         low_space: int = LOW_SPACE,
     ) -> None:
@@ -58,6 +62,7 @@ class Warnings:
         self._clock = clock
         self._room = room
         self._directory = directory
+        self._certificates = certificates
         self._monotonic = monotonic
         self._low_space = low_space
         self._next_look = 0.0
@@ -84,19 +89,35 @@ class Warnings:
 
     async def look(self) -> None:
         """Look now, and tell what has to be told and was not told lately."""
-        free = shutil.disk_usage(self._directory).free
         now = self._clock.now_ms()
-        if free >= self._low_space:
-            return
-        told = self._db.glance(lambda tx: own_account.warned_at(tx, _DISK))
-        if told is not None and told <= now < told + _AGAIN_MS:
-            return
-        text = (
-            f"Only {size(free)} are free on the server's disk. When it is full, nobody can send anything any more. "
-            "See what takes the room: media usage. Copies of other servers' files can go: media purge-remote"
-        )
-        try:
-            if not await self._room.tell(_DISK, text, now):
-                log.warning("only %s are free on the disk of %s", size(free), self._directory)
-        except (StorageError, MatrixError) as error:
-            log.warning("the administrators could not be told that the disk is nearly full: %s", error)
+        for kind, text in self._found(now):
+            told = self._db.glance(lambda tx, kind=kind: own_account.warned_at(tx, kind))  # type: ignore[misc]
+            if told is not None and told <= now < told + _AGAIN_MS:
+                continue
+            log.warning("%s", text)
+            try:
+                await self._room.tell(kind, text, now)
+            except (StorageError, MatrixError) as error:
+                log.warning("the administrators could not be told of it: %s", error)
+
+    def _found(self, now_ms: int) -> Iterator[tuple[str, str]]:
+        free = shutil.disk_usage(self._directory).free
+        if free < self._low_space:
+            yield (
+                "disk",
+                f"Only {size(free)} are free on the server's disk. When it is full, nobody can send anything any more. "
+                "See what takes the room: media usage. Copies of other servers' files can go: media purge-remote",
+            )
+        for file in self._certificates:
+            try:
+                ends = end_of_certificate(file.read_text("ascii"))
+            except (OSError, ValueError) as error:
+                yield f"certificate {file}", f"The certificate {file} cannot be read any more: {error}"
+                continue
+            if ends < now_ms + RENEWAL_DAYS * _DAY_MS:
+                verb = "has ended" if ends < now_ms else "ends"
+                yield (
+                    f"certificate {file}",
+                    f"The certificate {file} {verb} on {moment(ends)}, and nobody has renewed it. "
+                    "Without it neither people nor other servers can reach this one.",
+                )

@@ -17,6 +17,7 @@ from tinyserver.cli.config_file import config_file
 from tinyserver.clock import Clock
 from tinyserver.config import Config, load_config
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
+from tinyserver.protocol.certificates import RENEWAL_DAYS, end_of_certificate
 from tinyserver.storage.integrity import damage
 
 _LOW_SPACE = 500 * 1024 * 1024
@@ -45,6 +46,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield True, f"the configuration of {config.server_name} can be read"
     yield from _data(config)
     yield _clock()
+    yield from _certificates(config)
     yield from _public_url(config)
     yield from _turn(config)
 
@@ -74,6 +76,20 @@ def _clock() -> Finding:
     if time.time() < _2025:
         return False, f"the clock believes in the year {year}: let the machine set its clock (NTP)"
     return True, f"the clock believes in the year {year}"
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    for listener in config.listen:
+        if not listener.tls_certificate:
+            continue
+        try:
+            ends = end_of_certificate(Path(listener.tls_certificate).read_text("ascii"))
+        except (OSError, ValueError) as error:
+            yield False, f"the certificate {listener.tls_certificate} cannot be read: {error}"
+            continue
+        days = (ends / 1000 - time.time()) / 86_400
+        text = f"the certificate {listener.tls_certificate} is good for {max(days, 0):.0f} days"
+        yield (True, text) if days >= RENEWAL_DAYS else (False, f"{text}: renew it, then send the server SIGHUP")
 
 
 def _public_url(config: Config) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from tinyserver.administration.commands import Commands
 from tinyserver.administration.conversation import Conversation
@@ -53,7 +54,8 @@ class AdministrationParts:
         self.commands = Commands(load)
         conversation = Conversation(self.commands, time.monotonic)
         self.room = AdminRoom(db, core.bell, own, rooms.creation, rooms.pipeline, conversation, name)
-        self._warnings = Warnings(db, core.bell, clock, self.room, core.data.path, time.monotonic)
+        certificates = [Path(each.tls_certificate) for each in core.config.listen if each.tls_certificate]
+        self._warnings = Warnings(db, core.bell, clock, self.room, core.data.path, certificates, time.monotonic)
         self._has_room = core.config.administration.room
 
     def serve(self, router: Router) -> None:
