@@ -198,6 +198,24 @@ async def test_stop_answers_waiting_clients(new_user: NewUser, fresh_server: Tin
     assert answer["next_batch"]
 
 
+async def test_who_is_logged_out_while_waiting_is_told_no_more(new_user: NewUser) -> None:
+    alice, bob = await new_user("alice"), await new_user("bob")
+    room = await alice.create_room(bob)
+    async with await bob.another_device() as stolen:
+        since = (await stolen.sync())["next_batch"]
+        waiting = asyncio.ensure_future(stolen.raw("GET", "/sync", params={"since": since, "timeout": 20_000}))
+        body: dict[str, Any] = {"devices": [stolen.device_id]}
+        asked = await bob.request("POST", "/delete_devices", body, expect=401)
+        user = {"type": "m.id.user", "user": bob.user_id}
+        password = {"type": "m.login.password", "identifier": user, "password": bob.password}
+        body["auth"] = {**password, "session": asked["session"]}
+        assert not waiting.done()
+        await bob.request("POST", "/delete_devices", body)
+        await alice.send(room, "a secret")
+        answer = await waiting
+        assert (answer.status_code, answer.json()["errcode"]) == (401, "M_UNKNOWN_TOKEN")
+
+
 async def test_each_event_reaches_every_device_once_under_load(new_user: NewUser) -> None:
     """Several devices follow while several people write into several rooms at once."""
     people = [await new_user(name) for name in ("ann", "ben", "cat")]

@@ -162,7 +162,9 @@ class _App:
         if route.read_body is not None:
             await route.read_body.read(call)
         if endpoint.long_poll:
-            return await _while_connected(call, route)
+            answer = await _while_connected(call, route)
+            await self._authenticate(endpoint, call)  # whoever was logged out while waiting is told no more
+            return answer
         return await route.handler(call)
 
     async def _authenticate(self, endpoint: Endpoint, call: Call[Any, Any]) -> None:
