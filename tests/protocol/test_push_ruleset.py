@@ -14,6 +14,7 @@ from tinyserver.protocol.push_rules import (
     NO_CHANGES,
     RuleChanges,
     delete_rule,
+    follow_threads,
     get_rule,
     parse_actions,
     parse_enabled,
@@ -22,7 +23,7 @@ from tinyserver.protocol.push_rules import (
     set_actions,
     set_enabled,
 )
-from tinyserver.protocol.push_rules.defaults import KINDS, USER_ID
+from tinyserver.protocol.push_rules.defaults import KINDS, POSTCONTENT, USER_ID
 from tinyserver.protocol.push_rules.ruleset import MAX_RULES
 
 NOTIFY = {"actions": ["notify"]}
@@ -42,7 +43,8 @@ def test_default_rules_are_those_of_the_specification() -> None:
         for kind, rules in rendered.items()
     }
     assert specified == msgspec.json.decode(text)
-    assert list(rendered) == list(KINDS)
+    assert list(rendered) == [kind for kind in KINDS if kind != POSTCONTENT]
+    assert list(render_ruleset(follow_threads(NO_CHANGES), ALICE)) == list(KINDS)
 
 
 def test_every_default_rule_is_named_once_and_whole() -> None:
@@ -236,7 +238,8 @@ def test_what_is_unknown_is_kept_and_what_is_historical_is_stripped() -> None:
 
 def test_rules_have_only_the_parts_of_their_kind() -> None:
     body = {**NOTIFY, "pattern": "p", "conditions": [{"kind": "contains_display_name"}]}
-    shown = {kind: set(get_rule(put_rule(NO_CHANGES, kind, "x", body), ALICE, kind, "x")) for kind in KINDS}
+    rendered_kinds = render_ruleset(NO_CHANGES, ALICE)
+    shown = {kind: set(get_rule(put_rule(NO_CHANGES, kind, "x", body), ALICE, kind, "x")) for kind in rendered_kinds}
     common = {"rule_id", "default", "enabled", "actions"}
     assert shown["room"] == shown["sender"] == common
     assert shown["content"] == common | {"pattern"}

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from .client import Client
+from .client import Client, joined
 from .conftest import MakeServer, NewUser
 from .harness import TinyServer
 
@@ -224,8 +224,20 @@ async def test_events_with_a_time(service: Client, new_user: NewUser) -> None:
     for bad in ("-1", "x", "1.5", "9" * 30):
         params = {"ts": bad}
         await service.request("PUT", f"{path}/bad", sent, params=params, expect=400, errcode="M_INVALID_PARAM")
-    later = {"ts": "1", "org.matrix.msc4140.delay": "1000"}
-    await service.request("PUT", f"{path}/later", sent, params=later, expect=400, errcode="M_INVALID_PARAM")
+    await service.sync_on()
+    later = {"ts": "7654321", "org.matrix.msc4140.delay": "1"}
+    await service.request("PUT", f"{path}/later", sent, params=later)
+    body = {"delay_ms": 1, "content": sent}
+    path = f"/_matrix/client/v3{service.room(room)}/delayed_event/m.room.message"
+    await service.request("PUT", f"{path}/later-still", body, params={"ts": "7654321"})
+
+    def times(answer: Any) -> list[int]:
+        return [each["origin_server_ts"] for each in joined(answer, room).get("timeline", {}).get("events", [])]
+
+    found: list[int] = []
+    while len(found) < 2:
+        found += await service.sync_until(times)
+    assert found == [7654321] * 2
     alice = await new_user("alice")
     own = await alice.create_room()
     answer = await alice.request("PUT", f"{alice.room(own)}/send/m.room.message/1", sent, params={"ts": "1234567"})

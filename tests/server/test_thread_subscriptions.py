@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
-from .client import Client
+from .client import Client, joined
 from .conftest import NewUser
 from .sliding import SlidingSync
 
@@ -97,3 +97,81 @@ async def test_sliding_sync_tells_of_it(new_user: NewUser) -> None:
     assert page == {"unsubscribed": {room: {roots[0]: {"bump_stamp": stamp}}}}
     await alice.request("GET", CHANGES, params={"dir": "f"}, expect=400, errcode="M_INVALID_PARAM")
     await alice.request("GET", CHANGES, params={"dir": "b", "from": "x"}, expect=400, errcode="M_INVALID_PARAM")
+
+
+def kinds(rules: Json) -> dict[str, list[str]]:
+    return {kind: [rule["rule_id"] for rule in of_kind] for kind, of_kind in rules["global"].items()}
+
+
+THREAD_RULES = [f".io.element.msc4306.rule.{name}_thread" for name in ("unsubscribed", "subscribed")]
+
+
+async def test_threads_notify_those_who_have_subscribed(new_user: NewUser) -> None:
+    alice, bob, carol = await new_user("alice"), await new_user("bob"), await new_user("carol")
+    room = await alice.create_room(bob, carol)
+    roots = [await alice.send(room, "one"), await alice.send(room, "two")]
+    assert "postcontent" not in kinds(await alice.request("GET", "/pushrules/"))
+    path = "/pushrules/global/postcontent"
+    await alice.request("GET", f"{path}/{THREAD_RULES[0]}", expect=400, errcode="M_INVALID_PARAM")
+    await alice.sync_on()
+    await alice.request("PUT", subscription(room, roots[0]), {})
+
+    def told(answer: Json) -> Json:
+        events = answer.get("account_data", {}).get("events", [])
+        return next((each["content"] for each in events if each["type"] == "m.push_rules"), None)
+
+    found = kinds(await alice.sync_until(told))
+    assert found["postcontent"] == THREAD_RULES
+    assert list(found) == ["override", "content", "postcontent", "room", "sender", "underride"]
+
+    async def unread(user: Client) -> Json:
+        threads = {"room": {"timeline": {"unread_thread_notifications": True}}}
+        news = joined(await user.sync(filter=threads), room)
+        by_thread = {
+            root: (counts["notification_count"], counts["highlight_count"])
+            for root, counts in news.get("unread_thread_notifications", {}).items()
+        }
+        return news["unread_notifications"]["notification_count"], by_thread
+
+    for root in roots:
+        await reply(bob, room, root)
+    await bob.send(room, "outside")
+    assert await unread(alice) == (1, {roots[0]: (1, 0)})
+    assert await unread(carol) == (3, dict.fromkeys(roots, (1, 0)))
+    relation = {"rel_type": "m.thread", "event_id": roots[1]}
+    mention = {"msgtype": "m.text", "body": "x", "m.relates_to": relation, "m.mentions": {"user_ids": [alice.user_id]}}
+    await bob.send(room, mention)
+    assert await unread(alice) == (1, {roots[0]: (1, 0), roots[1]: (1, 1)})
+    listed = (await alice.request("GET", "/notifications"))["notifications"]
+    assert [each["event"]["content"]["body"] for each in listed] == ["x", "outside", "reply"]
+    assert listed[2]["actions"] == ["notify", {"set_tweak": "sound", "value": "default"}]
+
+    # Thread rules come before those of rooms, and can be switched off like any other.
+    await alice.request("PUT", f"/pushrules/global/room/{quote(room, safe='')}", {"actions": []})
+    await reply(bob, room, roots[0])
+    assert (await unread(alice))[1][roots[0]] == (1, 0)  # of what is in the room already, the room's rule decides
+    await alice.request("DELETE", f"/pushrules/global/room/{quote(room, safe='')}")
+    await alice.request("PUT", f"{path}/{THREAD_RULES[0]}/enabled", {"enabled": False})
+    await reply(bob, room, roots[1])
+    assert (await unread(alice))[1][roots[1]] == (2, 1)
+    await alice.request("DELETE", subscription(room, roots[0]))
+    await alice.request("PUT", f"{path}/{THREAD_RULES[0]}/enabled", {"enabled": True})
+    before = (await unread(alice))[1].get(roots[0])
+    await reply(bob, room, roots[0])
+    assert (await unread(alice))[1].get(roots[0]) == before
+
+
+async def test_nobody_else_makes_rules_of_that_kind(new_user: NewUser) -> None:
+    alice = await new_user("alice")
+    room = await alice.create_room()
+    await alice.request("PUT", subscription(room, await alice.send(room, "root")), {})
+    path = "/pushrules/global/postcontent"
+    await alice.request("PUT", f"{path}/own", {"actions": []}, expect=400, errcode="M_INVALID_PARAM")
+    await alice.request("DELETE", f"{path}/{THREAD_RULES[1]}", expect=400, errcode="M_INVALID_PARAM")
+    actions = {"actions": ["notify"]}
+    await alice.request("PUT", f"{path}/{THREAD_RULES[1]}/actions", actions)
+    assert await alice.request("GET", f"{path}/{THREAD_RULES[1]}/actions") == actions
+    condition = {"kind": "thread_subscription", "subscribed": "yes"}
+    await alice.request("PUT", "/pushrules/global/override/odd", {"actions": [], "conditions": [condition]})
+    # Rules of one's own do not make those of threads go.
+    assert kinds(await alice.request("GET", "/pushrules/"))["postcontent"] == THREAD_RULES

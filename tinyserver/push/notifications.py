@@ -14,7 +14,16 @@ from tinyserver.protocol.power_levels import PowerLevels
 from tinyserver.protocol.push_rules import PushContext, mentioned_users, mentions_room, notification_class
 from tinyserver.protocol.relations import relation_of
 from tinyserver.push.rules import PushRules
-from tinyserver.storage import accounts, events, highlights, memberships, names, relations, room_state
+from tinyserver.storage import (
+    accounts,
+    events,
+    highlights,
+    memberships,
+    names,
+    relations,
+    room_state,
+    thread_subscriptions,
+)
 from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
@@ -63,11 +72,12 @@ class NotificationMarks:
 
     def _ask(self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, asked: dict[int, MembershipRow]) -> None:
         may_notify, related_event = _Permissions(tx, stored), _related_event_getter(tx, room)
+        thread = stored.thread
         for user, membership in asked.items():
             if user == stored.sender_nid:
                 continue
             rules = self._rules.of_user(tx, user)
-            context = _context(tx, room, membership, may_notify, related_event)
+            context = _context(tx, room, membership, thread, may_notify, related_event)
             actions = rules.compiled.evaluate(stored.event, context)
             expected = rules.summary.outcomes(room.room_id)
             notify, highlight = actions.notify, actions.notify and actions.highlight
@@ -78,13 +88,14 @@ class NotificationMarks:
 
 def push_context(tx: ReadTransaction, room: RoomRow, stored: StoredEvent, membership: MembershipRow) -> PushContext:
     """What push rules ask about an event besides the event itself, for one member of its room."""
-    return _context(tx, room, membership, _Permissions(tx, stored), _related_event_getter(tx, room))
+    return _context(tx, room, membership, stored.thread, _Permissions(tx, stored), _related_event_getter(tx, room))
 
 
 def _context(
     tx: ReadTransaction,
     room: RoomRow,
     membership: MembershipRow,
+    thread: int | None,
     may_notify: Callable[[str], bool],
     related_event: Callable[[str], Event | None],
 ) -> PushContext:
@@ -94,7 +105,13 @@ def _context(
         display_name=_display_name(tx, membership),
         may_notify=may_notify,
         related_event=related_event,
+        is_subscribed=lambda: None if thread is None else _has_subscribed(tx, membership.user, thread),
     )
+
+
+def _has_subscribed(tx: ReadTransaction, user: int, thread: int) -> bool:
+    known = thread_subscriptions.get(tx, user, thread)
+    return known is not None and known.automatic is not None
 
 
 def thread_of(tx: ReadTransaction, room: int, event: Event) -> int | None:

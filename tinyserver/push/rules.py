@@ -17,6 +17,7 @@ from tinyserver.protocol.push_rules import (
     RuleChanges,
     RuleSetSummary,
     delete_rule,
+    follow_threads,
     get_rule,
     parse_actions,
     parse_enabled,
@@ -134,19 +135,23 @@ class PushRules:
         """The content of a user's `m.push_rules` account data."""
         return {"global": render_ruleset(_changes(tx, user), names.text(tx, user))}
 
+    def follow_threads(self, tx: WriteTransaction, user: int) -> None:
+        """A user subscribes to a thread: from the first time on there are rules for that (MSC4306)."""
+        self._store(tx, user, follow_threads)
+
     async def _edit(self, requester: Requester, edit: Edit) -> None:
         user = requester.user_nid
 
-        def step(tx: WriteTransaction) -> None:
-            before = _changes(tx, user)
-            after = edit(before)
-            if after == before:
-                return
-            exact = RuleSetSummary(after).exact
-            push_rules.put(tx, user, msgspec.json.encode(after), exact=exact)
-            tx.on_commit(lambda: self._note(user, exact))
+        await self._db.write(lambda tx: self._store(tx, user, edit))
 
-        await self._db.write(step)
+    def _store(self, tx: WriteTransaction, user: int, edit: Edit) -> None:
+        before = _changes(tx, user)
+        after = edit(before)
+        if after == before:
+            return
+        exact = RuleSetSummary(after).exact
+        push_rules.put(tx, user, msgspec.json.encode(after), exact=exact)
+        tx.on_commit(lambda: self._note(user, exact))
 
     def _note(self, user: int, exact: bool) -> None:
         if exact == (user in self.inexact_users):

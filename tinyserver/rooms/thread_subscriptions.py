@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tinyserver.accounts.requester import Requester
 from tinyserver.protocol.errors import (
@@ -48,11 +48,23 @@ class SubscriptionChanges:
         return not self.subscribed and not self.unsubscribed
 
 
-class ThreadSubscriptions:
-    """Keeps what users want of threads."""
+class ThreadRules(Protocol):
+    """The push rules for threads (implemented by the push service)."""
 
-    def __init__(self, db: Database) -> None:
+    def follow_threads(self, tx: WriteTransaction, user: int) -> None:
+        """A user subscribes to a thread, perhaps for the first time."""
+
+
+class ThreadSubscriptions:
+    """Keeps what users want of threads.
+
+    Args:
+        rules: told of those who subscribe.
+    """
+
+    def __init__(self, db: Database, rules: ThreadRules) -> None:
         self._db = db
+        self._rules = rules
 
     async def subscribe(self, requester: Requester, room_id: str, root_id: str, cause_id: str | None) -> None:
         """Subscribe to a thread.
@@ -80,6 +92,7 @@ class ThreadSubscriptions:
                 return
             if known is None and thread_subscriptions.count(tx, requester.user_nid) >= MAX_OF_USER:
                 raise ResourceLimitExceeded("You have subscribed to too many threads.")
+            self._rules.follow_threads(tx, requester.user_nid)
             automatic = cause_id is not None
             thread_subscriptions.put(tx, requester.user_nid, root.room, root.nid, automatic=automatic)
 

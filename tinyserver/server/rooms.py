@@ -103,7 +103,7 @@ class RoomParts:
         router.add(EventsApi(history))
         router.add(MomentsApi(Moments(db, core.ignored_users, self.fetching.moments)))
         router.add(RelationsApi(Relationships(db, core.clock, core.ignored_users)))
-        router.add(ThreadSubscriptionsApi(ThreadSubscriptions(db)))
+        router.add(ThreadSubscriptionsApi(ThreadSubscriptions(db, core.push_rules)))
         router.add(StateApi(StateReader(db, core.clock, core.partial_rooms)))
         self.reports = Reports(db, core.clock)
         router.add(ReportsApi(self.reports))

@@ -42,6 +42,7 @@ PROPOSALS = dict.fromkeys(
         "org.matrix.msc3874",
         "org.matrix.msc3890",
         "org.matrix.msc3912",
+        "org.matrix.msc4306",
         "org.matrix.msc4354",
         "org.matrix.msc4429",
     ),

@@ -25,6 +25,10 @@ def _nobody_may(key: str) -> bool:
     return False
 
 
+def _in_no_thread() -> bool | None:
+    return None
+
+
 def _nothing_known(event_id: str) -> Event | None:
     return None
 
@@ -36,7 +40,8 @@ class PushContext:
     ``member_count``: joined members of the room. ``display_name``: the user's in that room. ``may_notify``: whether
     the event's sender has the power to notify in a way such as "room" (``notifications`` of the power levels); it is
     asked only for events that try to. ``related_event``: gives an event of the room by its ID where the server has it;
-    asked only for rules about replies (``im.nheko.msc3664.related_event_match``).
+    asked only for rules about replies (``im.nheko.msc3664.related_event_match``). ``is_subscribed``: whether the user
+    has subscribed to the thread that the event is in, None if it is in none.
     """
 
     user_id: str
@@ -44,6 +49,7 @@ class PushContext:
     display_name: str | None = None
     may_notify: Callable[[str], bool] = _nobody_may
     related_event: Callable[[str], Event | None] = _nothing_known
+    is_subscribed: Callable[[], bool | None] = _in_no_thread
 
 
 class Subject:
@@ -215,6 +221,14 @@ def _related_event_match(condition: Json) -> Condition:
     return holds
 
 
+def _thread_subscription(condition: Json) -> Condition:
+    """MSC4306: the event is in a thread to which the user has subscribed, or has not."""
+    wanted = condition.get("subscribed")
+    if not isinstance(wanted, bool):
+        return never
+    return lambda subject: subject.context.is_subscribed() is wanted
+
+
 _COMPILERS: Final[dict[str, Callable[[Json], Condition]]] = {
     "event_match": _event_match,
     "event_property_is": _event_property_is,
@@ -223,6 +237,8 @@ _COMPILERS: Final[dict[str, Callable[[Json], Condition]]] = {
     "room_member_count": _room_member_count,
     "sender_notification_permission": _sender_notification_permission,
     "im.nheko.msc3664.related_event_match": _related_event_match,
+    "io.element.msc4306.thread_subscription": _thread_subscription,
+    "thread_subscription": _thread_subscription,
 }
 
 

@@ -1,10 +1,12 @@
 """The server-default push rules.
 
-They are those of the specification in its order, and three kinds beyond it, under the unstable names by which clients
+They are those of the specification in its order, and four things beyond it, under the unstable names by which clients
 know them:
 
 - MSC4028 (first after the master rule): every encrypted event is pushed, so that a client can decrypt it and find a
   mention in a room where only mentions notify. It is a rule like any other: users and clients can turn it off.
+- MSC4306 (a kind of its own): threads that a user has subscribed to notify, others do not. Only for who subscribes to
+  threads at all: to everybody else threads are what they always were.
 - MSC4075: an ``org.matrix.msc4075.rtc.notification`` that wants to ring makes the phone ring, before the ordinary
   mention rules if it mentions the user or the room, and after the user's own rules if it mentions nobody.
 
@@ -15,11 +17,13 @@ from typing import Any, Final
 
 OVERRIDE: Final = "override"
 CONTENT: Final = "content"
+POSTCONTENT: Final = "postcontent"
+"""Between keywords and rooms: only the server has rules of this kind, and not for everybody."""
 ROOM: Final = "room"
 SENDER: Final = "sender"
 UNDERRIDE: Final = "underride"
 
-KINDS: Final = (OVERRIDE, CONTENT, ROOM, SENDER, UNDERRIDE)
+KINDS: Final = (OVERRIDE, CONTENT, POSTCONTENT, ROOM, SENDER, UNDERRIDE)
 """The kinds of rules in the order in which they are checked."""
 
 MASTER_RULE_ID: Final = ".m.rule.master"
@@ -97,9 +101,19 @@ _UNDERRIDES: Final = (
     _rule(".m.rule.encrypted", [_type_is("m.room.encrypted")], ["notify"]),
 )
 
+_POSTCONTENT: Final = tuple(
+    _rule(
+        f".io.element.msc4306.rule.{name}",
+        [{"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed}],
+        ["notify", _sound("default")] if subscribed else [],
+    )
+    for name, subscribed in (("unsubscribed_thread", False), ("subscribed_thread", True))
+)
+
 DEFAULT_RULES: Final[dict[str, tuple[Json, ...]]] = {
     OVERRIDE: _OVERRIDES,
     CONTENT: (),
+    POSTCONTENT: _POSTCONTENT,
     ROOM: (),
     SENDER: (),
     UNDERRIDE: _UNDERRIDES,

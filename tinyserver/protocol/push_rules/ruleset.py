@@ -16,6 +16,7 @@ from tinyserver.protocol.push_rules.defaults import (
     DEFAULT_RULES,
     KINDS,
     OVERRIDE,
+    POSTCONTENT,
     default_rule,
     for_user,
 )
@@ -60,16 +61,22 @@ class RuleChanges(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that is stored of a user's push rules; made to be encoded as JSON by ``msgspec``.
 
     ``rules``: by kind, the user's own rules, most important first; kinds without rules are left out.
-    ``defaults``: the changes to default rules, by rule ID.
+    ``defaults``: the changes to default rules, by rule ID. ``threads``: whether the user subscribes to threads, so that
+    there are rules of the kind ``postcontent``.
     """
 
     rules: dict[str, tuple[UserRule, ...]] = {}
     defaults: dict[str, DefaultChange] = {}
+    threads: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether the user has just the default rules."""
-        return not self.rules and not self.defaults
+        return not self.rules and not self.defaults and not self.threads
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether the user has rules of a kind, be it none at present."""
+        return kind != POSTCONTENT or self.threads
 
     def of_kind(self, kind: str) -> tuple[UserRule, ...]:
         """The user's own rules of a kind, most important first."""
@@ -84,6 +91,8 @@ def effective_rules(changes: RuleChanges, kind: str) -> Iterator[Json]:
 
     The user's own come before the default ones, except that the master rule comes before everything.
     """
+    if not changes.has_kind(kind):
+        return
     defaults = [_changed(rule, changes.defaults.get(rule["rule_id"])) for rule in DEFAULT_RULES[kind]]
     if kind == OVERRIDE:
         yield defaults.pop(0)
@@ -94,7 +103,11 @@ def effective_rules(changes: RuleChanges, kind: str) -> Iterator[Json]:
 
 def render_ruleset(changes: RuleChanges, user_id: str) -> dict[str, list[Json]]:
     """The user's whole ruleset: the value of ``global`` in ``GET /pushrules/`` and in ``m.push_rules``."""
-    return {kind: [_for_api(rule, user_id) for rule in effective_rules(changes, kind)] for kind in KINDS}
+    return {
+        kind: [_for_api(rule, user_id) for rule in effective_rules(changes, kind)]
+        for kind in KINDS
+        if changes.has_kind(kind)
+    }
 
 
 def get_rule(changes: RuleChanges, user_id: str, kind: str, rule_id: str) -> Json:
@@ -103,7 +116,7 @@ def get_rule(changes: RuleChanges, user_id: str, kind: str, rule_id: str) -> Jso
     :raises InvalidParam: there is no such kind.
     :raises NotFound: there is no such rule.
     """
-    _check_kind(kind)
+    _check_kind(changes, kind)
     for rule in effective_rules(changes, kind):
         if rule["rule_id"] == rule_id:
             return _for_api(rule, user_id)
@@ -129,7 +142,9 @@ def put_rule(
     :raises TooLarge: the user's rules would take too much space.
     :raises Unknown: (400) ``before`` or ``after`` does not name one of the user's own rules of this kind.
     """
-    _check_kind(kind)
+    _check_kind(changes, kind)
+    if kind == POSTCONTENT:
+        raise InvalidParam("Only the server has push rules of this kind.")
     check_new_rule_id(rule_id)
     parsed = RuleBody.parse(kind, body)
     rules = list(changes.of_kind(kind))
@@ -159,7 +174,7 @@ def delete_rule(changes: RuleChanges, kind: str, rule_id: str) -> RuleChanges:
     :raises InvalidParam: there is no such kind, or it is a default rule.
     :raises NotFound: there is no such rule.
     """
-    _check_kind(kind)
+    _check_kind(changes, kind)
     if default_rule(kind, rule_id) is not None:
         raise InvalidParam("A rule of the server cannot be removed. Disable it instead.")
     rules = [rule for rule in changes.of_kind(kind) if rule.rule_id != rule_id]
@@ -174,7 +189,7 @@ def set_enabled(changes: RuleChanges, kind: str, rule_id: str, enabled: bool) ->
     :raises InvalidParam: there is no such kind.
     :raises NotFound: there is no such rule.
     """
-    default = _default_rule_of(kind, rule_id)
+    default = _default_rule_of(changes, kind, rule_id)
     if default is None:
         return _replace_own(changes, kind, rule_id, {"enabled": enabled})
     change = changes.defaults.get(rule_id, DefaultChange())
@@ -190,7 +205,7 @@ def set_actions(changes: RuleChanges, kind: str, rule_id: str, actions: list[Any
     :raises BadJson: the actions contain what is no text.
     :raises TooLarge: the user's rules would take too much space.
     """
-    default = _default_rule_of(kind, rule_id)
+    default = _default_rule_of(changes, kind, rule_id)
     if default is None:
         return _storable(_replace_own(changes, kind, rule_id, {"actions": actions}))
     change = changes.defaults.get(rule_id, DefaultChange())
@@ -198,13 +213,14 @@ def set_actions(changes: RuleChanges, kind: str, rule_id: str, actions: list[Any
     return _storable(_with_default(changes, rule_id, new))
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise InvalidParam(f"There is no such kind of push rule. It must be one of {', '.join(KINDS)}.")
+def _check_kind(changes: RuleChanges, kind: str) -> None:
+    kinds = list(filter(changes.has_kind, KINDS))
+    if kind not in kinds:
+        raise InvalidParam(f"There is no such kind of push rule. It must be one of {', '.join(kinds)}.")
 
 
-def _default_rule_of(kind: str, rule_id: str) -> Json | None:
-    _check_kind(kind)
+def _default_rule_of(changes: RuleChanges, kind: str, rule_id: str) -> Json | None:
+    _check_kind(changes, kind)
     return default_rule(kind, rule_id)
 
 
@@ -245,14 +261,14 @@ def _with_rules(changes: RuleChanges, kind: str, rules: list[UserRule]) -> RuleC
     by_kind = {other: of_kind for other, of_kind in changes.rules.items() if other != kind}
     if rules:
         by_kind[kind] = tuple(rules)
-    return RuleChanges(by_kind, changes.defaults)
+    return msgspec.structs.replace(changes, rules=by_kind)
 
 
 def _with_default(changes: RuleChanges, rule_id: str, change: DefaultChange) -> RuleChanges:
     defaults = {other: of_other for other, of_other in changes.defaults.items() if other != rule_id}
     if change != DefaultChange():
         defaults[rule_id] = change
-    return RuleChanges(changes.rules, defaults)
+    return msgspec.structs.replace(changes, defaults=defaults)
 
 
 def _replace_own(changes: RuleChanges, kind: str, rule_id: str, values: Mapping[str, Any]) -> RuleChanges:
@@ -262,6 +278,11 @@ def _replace_own(changes: RuleChanges, kind: str, rule_id: str, values: Mapping[
         raise NotFound("The push rule was not found.")
     rules[place] = msgspec.structs.replace(rules[place], **values)
     return _with_rules(changes, kind, rules)
+
+
+def follow_threads(changes: RuleChanges) -> RuleChanges:
+    """The changes of a user who subscribes to threads. spec: MSC4306"""
+    return msgspec.structs.replace(changes, threads=True)
 
 
 def copy_rules_of_room(changes: RuleChanges, old_id: str, new_id: str) -> RuleChanges:
