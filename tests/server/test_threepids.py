@@ -531,3 +531,30 @@ async def test_an_administrator_sets_addresses(make_server: Any, connect: Any) -
     listed = (await command("list", "ada")).stdout
     assert "lovelace@example.org" in listed
     assert "ada@example.org" not in listed
+
+
+async def test_addresses_on_the_account_pages(server: Any, mails: MailServer, new_user: Any) -> None:
+    user, email = await new_user("ada"), new_address()
+    async with Browser(server.base_url) as browser:
+        await browser.open("/account")
+        await browser.press("sign_in", user=user.localpart, password=user.password)
+        assert "Mail addresses" in browser.page.text
+        await browser.open("/account?action=emails")
+        await browser.press("add_email", address=email, current="wrong", expect=403)
+        await browser.press("add_email", address="nobody", current=user.password, expect=400)
+        before = len(mails.mails)
+        await browser.press("add_email", address=email, current=user.password, expect=200)
+    link = link_in(await next_mail(mails, before))
+    async with Browser(server.base_url) as browser:
+        await browser.open(link)
+        await browser.press("sign_in", user=user.localpart, password=user.password)
+        assert email in browser.page.text
+        assert await addresses(user) == []
+        await browser.press("confirm_email")
+        assert await addresses(user) == [email]
+        assert (await browser.open(link)).status_code == 404
+        await browser.open("/account?action=emails")
+        assert email in browser.page.text
+        await browser.press("remove_email")
+        assert await addresses(user) == []
+        assert email not in browser.page.text

@@ -76,6 +76,7 @@ class Server:
             profiles=self.accounts.profiles,
             identity_resets=identity_resets,
             emails=self.accounts.mail.validation,
+            contacts=self.accounts.mail.contacts,
         )
         if core.federates:
             add_serving(core, self.transport, self.rooms, self.accounts.profiles)

@@ -18,6 +18,7 @@ from tinyserver.api.public_url import PublicUrl
 from tinyserver.api.rate_limits import RateLimiter
 from tinyserver.api.routing import Router
 from tinyserver.api.web.account import AccountPages, InvitationPages
+from tinyserver.api.web.account_emails import EmailSettings
 from tinyserver.api.web.authorization import AuthorizationPages
 from tinyserver.api.web.by_mail import ByMail
 from tinyserver.api.web.email import EmailPages
@@ -31,6 +32,7 @@ from tinyserver.oauth.codes import AuthorizationCodes, DeviceGrants
 from tinyserver.oauth.rendezvous import Mailboxes
 from tinyserver.oauth.tokens import OAuthTokens
 from tinyserver.storage.database import Database
+from tinyserver.threepids.contacts import Contacts
 from tinyserver.threepids.validation import EmailValidation
 
 
@@ -51,6 +53,7 @@ def add_oauth(
     profiles: Profiles,
     identity_resets: IdentityResets,
     emails: EmailValidation,
+    contacts: Contacts,
 ) -> None:
     """Build the parts and give their endpoints to the router. Nothing of it needs to be started or stopped."""
     clients = OAuthClients(db, clock)
@@ -65,6 +68,7 @@ def add_oauth(
     router.add(SsoPages(gate, login, public_url))
     router.add(InvitationPages(gate))
     router.add(EmailPages(gate, emails))
-    router.add(AccountPages(gate, management, devices, profiles, identity_resets))
+    settings = EmailSettings(gate, contacts, emails, limiter, public_url)
+    router.add(AccountPages(gate, management, devices, profiles, identity_resets, settings))
     router.add(EtaggedRendezvousApi(Mailboxes(time.monotonic, clock.now_ms), public_url))
     router.add(RendezvousApi(Mailboxes(time.monotonic, clock.now_ms)))

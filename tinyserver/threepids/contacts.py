@@ -17,6 +17,7 @@ from tinyserver.protocol.errors import InvalidParam
 from tinyserver.protocol.threepids import EMAIL, canonical_address, canonical_email
 from tinyserver.storage import pushers, threepids
 from tinyserver.storage.database import Database
+from tinyserver.storage.email_sessions import EmailSessionRow
 from tinyserver.storage.transaction import WriteTransaction
 from tinyserver.threepids.validation import EmailValidation, Purpose, give_address
 
@@ -70,7 +71,15 @@ class Contacts:
             flows=[(_PASSWORD,)],
             stages={_PASSWORD: PasswordStage(self._passwords, requester.user_nid)},
         )
-        await self._db.write(lambda tx: self._validation.attach(tx, requester.user_nid, session))
+        await self.add_proved(requester.user_nid, session)
+
+    async def add_proved(self, user: int, session: EmailSessionRow) -> None:
+        """Add the address of a validated session to a user (nid) who has just proved who they are.
+
+        Raises:
+            ThreepidAuthFailed, ThreepidInUse, ThreepidDenied.
+        """
+        await self._db.write(lambda tx: self._validation.attach(tx, user, session))
 
     async def remove(self, user: int, medium: str, address: str) -> bool:
         """Take an address from a user (nid); False when it was not theirs. Raises InvalidParam."""

@@ -21,6 +21,8 @@ from tinyserver.api.oauth import locations
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
 from tinyserver.api.web import account_actions as actions
 from tinyserver.api.web.account_actions import action_named
+from tinyserver.api.web.account_emails import PAGE as EMAILS
+from tinyserver.api.web.account_emails import EmailSettings
 from tinyserver.api.web.gate import Gate, Purpose, password_form
 from tinyserver.api.web.new_password import refused_password
 from tinyserver.api.web.page import button, checkbox, escape, facts, field, paragraph
@@ -42,13 +44,20 @@ class AccountPages:
     surface = Surface.CLIENT
 
     def __init__(
-        self, gate: Gate, management: AccountManagement, devices: Devices, profiles: Profiles, resets: IdentityResets
+        self,
+        gate: Gate,
+        management: AccountManagement,
+        devices: Devices,
+        profiles: Profiles,
+        resets: IdentityResets,
+        emails: EmailSettings,
     ) -> None:
         self._gate = gate
         self._management = management
         self._devices = devices
         self._profiles = profiles
         self._resets = resets
+        self._emails = emails
         self._shown: dict[str, Handler] = {
             actions.DEVICES: self._device_list,
             actions.DEVICE_VIEW: self._device_page,
@@ -56,6 +65,7 @@ class AccountPages:
             actions.DEACTIVATE: self._closing_page,
             actions.RESET: self._reset_page,
             _PASSWORD: self._password_page,
+            EMAILS: emails.page,
         }
         self._done: dict[str, Handler] = {
             "save_name": self._save_name,
@@ -64,6 +74,9 @@ class AccountPages:
             "remove_device": self._remove_device,
             "close_account": self._close_account,
             "reset": self._reset,
+            "add_email": emails.add,
+            "confirm_email": emails.confirm,
+            "remove_email": emails.remove,
         }
 
     @endpoint("GET", locations.ACCOUNT, spec=_SPEC, auth=Auth.NONE)
@@ -80,7 +93,7 @@ class AccountPages:
         if do is not None:
             return await do(visit, entered)
         wanted = visit.query.get("action", "")
-        show = self._shown.get(wanted if wanted == _PASSWORD else action_named(wanted), self._overview)
+        show = self._shown.get(wanted if wanted in (_PASSWORD, EMAILS) else action_named(wanted), self._overview)
         return await show(visit, entered)
 
     # Pages
@@ -97,6 +110,7 @@ class AccountPages:
         entries = (
             (actions.DEVICES, "devices"),
             (_PASSWORD, "change_password"),
+            *([(EMAILS, "emails")] if self._emails.is_offered else []),
             (actions.RESET, "reset"),
             (actions.DEACTIVATE, "close_account"),
         )

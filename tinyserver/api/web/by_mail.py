@@ -36,9 +36,15 @@ _TOLD: dict[type[MatrixError], str] = {
     LimitExceeded: "error_too_often",
     EmailSendError: "error_mail",
 }
-_REFUSALS = tuple(_TOLD)
+REFUSALS = tuple(_TOLD)
+"""Why a mail is not sent."""
 _MAX_INVITATION = 64
 _TITLES = {Purpose.REGISTER: "register_title", Purpose.RECOVER: "recover_title"}
+
+
+def told_of(refusal: MatrixError) -> str:
+    """What a visitor is told of one of the `REFUSALS`: the key of a text."""
+    return _TOLD[type(refusal)]
 
 
 class ByMail:
@@ -88,8 +94,8 @@ class ByMail:
         try:
             self._limiter.spend(Limit.MAIL, address_key(visit.call.client_address))
             await self._emails.request(purpose, asked, visit.language)
-        except _REFUSALS as error:
-            return self._ask_page(visit, purpose, _TOLD[type(error)], error.status)
+        except REFUSALS as error:
+            return self._ask_page(visit, purpose, told_of(error), error.status)
         return visit.page(_TITLES[purpose], paragraph(visit.text("mail_sent"), "good"))
 
     async def recover(self, visit: Visit) -> FullAnswer:

@@ -65,6 +65,9 @@ _ENGLISH = {
         "A new account on {server} is to get this mail address. Confirm it only if you began this yourself."
     ),
     "email_title": "Confirm your mail address",
+    "emails": "Mail addresses",
+    "emails_add": "Add a mail address",
+    "emails_none": "Your account has no mail address. With one you can get a new password if you forget yours.",
     "error_client": "The app is not known here, or no longer. Go back to it and sign in again.",
     "error_code": "There is no such code, or it has expired. Look again, or begin anew on your device.",
     "error_email": "This is not a mail address such as name@example.org.",
@@ -110,6 +113,7 @@ _ENGLISH = {
     "register_title": "Create an account",
     "register_token": "Registration token",
     "register_token_hint": "You get it from the administrator of the server.",
+    "remove": "Remove",
     "repeat_password": "Repeat the password",
     "requested": "Asked for",
     "reset": "Reset your identity",
@@ -209,6 +213,11 @@ _GERMAN = {
         "Ein neues Konto auf {server} soll diese Mailadresse bekommen. Bestätige sie nur, wenn du das angefangen hast."
     ),
     "email_title": "Mailadresse bestätigen",
+    "emails": "Mailadressen",
+    "emails_add": "Mailadresse hinzufügen",
+    "emails_none": (
+        "Dein Konto hat keine Mailadresse. Mit einer bekommst du ein neues Passwort, wenn du deines vergisst."
+    ),
     "error_client": "Die App ist hier nicht (mehr) bekannt. Geh zu ihr zurück und melde dich noch einmal an.",
     "error_code": (
         "Diesen Code gibt es nicht, oder er ist abgelaufen. Sieh noch einmal nach, oder fang auf dem Gerät neu an."
@@ -261,6 +270,7 @@ _GERMAN = {
     "register_title": "Ein Konto anlegen",
     "register_token": "Registrierungs-Token",
     "register_token_hint": "Du bekommst es von der Verwaltung des Servers.",
+    "remove": "Entfernen",
     "repeat_password": "Passwort wiederholen",
     "requested": "Angefragt",
     "reset": "Identität zurücksetzen",
