@@ -87,6 +87,8 @@ async def test_an_administrator_gives_commands(fresh_server: TinyServer, new_use
     login = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "carol"}, "password": password[1]}
     async with Client(server.base_url) as carol:
         await carol.request("POST", "/login", login)
+    assert f"{root.user_id} gives the command user create 'carol'" in server.log.text()
+    assert password[1] not in server.log.text()
 
     # What cannot be undone waits for a code.
     asked = await say(root, room, f"user deactivate {alice.localpart}")

@@ -14,7 +14,7 @@ import pytest
 
 from tinyserver.cli import main
 
-from .client import Client
+from .client import Client, bodies
 from .conftest import NewUser
 from .harness import TinyServer, free_port
 
@@ -150,6 +150,11 @@ async def test_rooms(server: TinyServer, new_user: NewUser) -> None:
     own = [event for event in events if event.get("state_key") == alice.user_id]
     assert own[-1]["content"] == {"membership": "leave", "reason": "Too loud."}
     assert room in (await carol.sync_on())["rooms"]["leave"]
+    for person in (alice, carol):  # and why
+        notices = await person.sync_until(lambda answer: list(answer.get("rooms", {}).get("invite", {})))
+        await person.join(notices[0])
+        (why,) = bodies((await person.messages(notices[0]))["chunk"])
+        assert why == "The administrators have closed the room Kitchen: Too loud."
     path = f"/join/{quote(room, safe='')}"
     for person in (alice, bob, carol):
         await person.request("POST", path, {}, expect=403, errcode="M_FORBIDDEN")
@@ -290,15 +295,15 @@ async def test_a_server_that_does_not_run(make_server: Any, connect: Callable[..
     run(server, "user", "create", "alice", "--password-stdin", stdin="the-password\n")
     alice = await log_in(connect, server, f"@alice:{server.server_name}", "the-password")
     room, other = await alice.create_room(), await alice.create_room()
-    stats = run(server, "server", "stats")
+    stats = tell(server, "server", "stats")
     assert "people: 1" in stats
     assert "memory: " in stats
-    assert run(server, "server", "version").startswith("tinyserver ")
+    assert tell(server, "server", "version").startswith("tinyserver ")
     dead = f"127.0.0.1:{free_port()}"
-    assert "not known to fail" in run(server, "federation", "retry", dead, fails=True)
+    assert "not known to fail" in tell(server, "federation", "retry", dead, fails=True)
     await alice.request("POST", f"{alice.room(room)}/invite", {"user_id": f"@x:{dead}"}, expect=(403, 404, 502, 504))
-    if dead in run(server, "federation", "status"):
-        assert run(server, "federation", "retry", dead) == f"{dead} is tried again"
+    if dead in tell(server, "federation", "status"):
+        assert tell(server, "federation", "retry", dead) == f"{dead} is tried again"
     server.stop()
 
     created = run(server, "user", "create", "Bob", "--admin", "--password-stdin", stdin="his-password\n")

@@ -12,6 +12,7 @@ declarations only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -23,12 +24,18 @@ import msgspec
 from tinyserver.accounts.requester import Requester
 from tinyserver.protocol.errors import InvalidParam, NotFound
 
+log = logging.getLogger(__name__)
+
 MAX_TEXT = 20_000
 """How many characters an argument can have."""
 MAX_FILE = 256 * 1024
 """The same of one that is a file."""
 MAX_PAGE = 500
 """How many rows one answer has at most."""
+
+
+_LOGGED = ("user", "name", "room", "server", "file", "number")
+"""Arguments that tell what a command was about, and are no secrets unless they are the text of a file."""
 
 
 class Kind(Enum):
@@ -196,6 +203,7 @@ class Commands:
         if found is None:
             raise NotFound(f"There is no command {name[:50]!r}.")
         declared_command, method = found
+        log.info("%s gives the command %s", caller.name, " ".join([name, *_loggable(declared_command, given)]))
         return await method(caller, **declared_command.check(given))
 
 
@@ -211,6 +219,13 @@ def _checked(argument: Argument, value: Any) -> Any:
 
 def _wrong(argument: Argument, wanted: str) -> NoReturn:
     raise InvalidParam(f"The argument {argument.name} must be {wanted}.")
+
+
+def _loggable(declared_command: Command, given: Mapping[str, Any]) -> list[str]:
+    """What of the arguments goes into the log."""
+    plain = (Kind.TEXT, Kind.NUMBER)
+    names = [each.name for each in declared_command.arguments if each.name in _LOGGED and each.kind in plain]
+    return [f"{given[name]!r:.300}" for name in names if name in given]
 
 
 def page_size(limit: float | None, usual: int = 50) -> int:

@@ -18,6 +18,7 @@ from tinyserver.protocol.errors import InvalidParam
 from tinyserver.rooms.server_notices import ServerNotices
 from tinyserver.storage import names
 from tinyserver.storage.database import Database
+from tinyserver.storage.server_notices import NoticeRow
 
 _SHORT = 60
 
@@ -56,12 +57,13 @@ class NoticeCommands:
         """All notices that not everybody has yet."""
         rows = await self._notices.waiting()
 
-        def to(recipient: int | None) -> str:
-            return "everybody" if recipient is None else self._db.glance(lambda tx: names.text(tx, recipient))
+        def to(row: NoticeRow) -> str:
+            if row.recipient is not None:
+                return self._db.glance(lambda tx: names.text(tx, row.recipient or 0))
+            return "everybody" if row.room is None else "those who had to leave a room"
 
         shown = tuple(
-            (row.nid, to(row.recipient), row.sent, row.failed, _short(orjson.loads(row.content)["body"]))
-            for row in rows
+            (row.nid, to(row), row.sent, row.failed, _short(orjson.loads(row.content)["body"])) for row in rows
         )
         columns = tuple(map(Column, ("number", "to", "sent", "failed", "text")))
         return Reply("" if rows else "All notices have been sent.", columns, shown)

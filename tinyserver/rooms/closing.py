@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol
 
 from tinyserver.clock import Clock
 from tinyserver.protocol.errors import Forbidden, InvalidParam, MatrixError
@@ -17,6 +18,7 @@ from tinyserver.storage import appservices, blocked_rooms, memberships, names, r
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.memberships import Membership
+from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,14 @@ _TOGETHER = 20
 _MAX_REASON = 500
 
 
+class Farewell(Protocol):
+    """Tells those who had to leave a room (implemented by server notices)."""
+
+    def say_farewell(self, tx: WriteTransaction, room: RoomRow, since: int, reason: str) -> None:
+        """Have all who left the room after a position told why, by what is stored in this step."""
+        ...
+
+
 class RoomClosing:
     """Closes rooms and opens them again.
 
@@ -33,9 +43,11 @@ class RoomClosing:
         db: where it is noted.
         membership: takes users out of rooms.
         clock: for when it was.
+        farewell: tells users why they had to leave.
     """
 
-    def __init__(self, db: Database, membership: RoomMembership, clock: Clock) -> None:
+    def __init__(self, db: Database, membership: RoomMembership, clock: Clock, farewell: Farewell) -> None:
+        self._farewell = farewell
         self._db = db
         self._membership = membership
         self._clock = clock
@@ -46,7 +58,7 @@ class RoomClosing:
         it (also those who are only invited), and let none of them in again.
 
         Args:
-            reason: what their leaving gives as its reason.
+            reason: why; they hear of it by a notice, and it stands in the events by which they leave.
             wait: seconds to wait for them. Whoever has not left then leaves afterwards.
 
         Returns:
@@ -116,11 +128,16 @@ class RoomClosing:
                 leaving = (self._leave(user, room_id, reason) for user in users[start : start + _TOGETHER])
                 failed += (await asyncio.gather(*leaving)).count(False)
             if not failed:
-                await self._db.write(lambda tx: blocked_rooms.emptied(tx, room_id))
+                await self._db.write(lambda tx: self._finish(tx, room_id, reason))
         except StorageError as error:
             log.warning("the room %s could not be emptied, it goes on after the next start: %s", room_id, error)
         if failed:
             log.warning("%d users could not leave the room %s yet; they do after the next start", failed, room_id)
+
+    def _finish(self, tx: WriteTransaction, room_id: str, reason: str | None) -> None:
+        since, room = blocked_rooms.emptied(tx, room_id), rooms.find(tx, room_id)
+        if since is not None and room is not None and reason:
+            self._farewell.say_farewell(tx, room, since, reason)
 
     async def _leave(self, user_id: str, room_id: str, reason: str | None) -> bool:
         try:

@@ -18,7 +18,8 @@ import orjson
 
 from tinyserver.accounts.account_data import tag_room
 from tinyserver.accounts.own import OwnAccount
-from tinyserver.protocol.errors import InvalidParam, LimitExceeded, MatrixError, NotFound, TooLarge
+from tinyserver.directory.descriptions import describe
+from tinyserver.protocol.errors import InvalidParam, LimitExceeded, MatrixError, NotFound, TooLarge, UserInUse
 from tinyserver.rooms.creation import InitialState, RoomCreation, RoomRequest
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.member_events import member_draft
@@ -90,10 +91,7 @@ class ServerNotices:
         """
         if not text.strip() or len(text) > MAX_TEXT:
             raise InvalidParam(f"A notice has 1 to {MAX_TEXT} characters.")
-        content = {"msgtype": "m.server_notice", "body": text, "server_notice_type": ANNOUNCEMENT}
-        if self._contact:
-            content["admin_contact"] = self._contact
-        encoded = orjson.dumps(content).decode()
+        content = self._content(text)
 
         def step(tx: WriteTransaction) -> int:
             recipient = None
@@ -105,11 +103,29 @@ class ServerNotices:
             if len(server_notices.oldest(tx, MAX_WAITING)) >= MAX_WAITING:
                 raise LimitExceeded(60_000, "Many notices are being sent already: wait for these")
             self._own.ensure(tx)
-            return server_notices.add(tx, encoded, recipient)
+            return server_notices.add(tx, content, recipient)
 
         number = await self._db.write(step)
         self._wake()
         return number
+
+    def say_farewell(self, tx: WriteTransaction, room: RoomRow, since: int, reason: str) -> None:
+        """Tell those who had to leave a room after a position why, in a step."""
+        try:
+            self._own.ensure(tx)
+        except UserInUse as error:
+            log.warning("nobody hears why they had to leave %s: %s", room.room_id, error.message)
+            return
+        name = describe(tx, room).name
+        text = f"The administrators have closed the room {name or room.room_id}: {reason}"
+        server_notices.add(tx, self._content(text), None, room=room.nid, since=since)
+        tx.on_commit(self._wake)
+
+    def _content(self, text: str) -> str:
+        content = {"msgtype": "m.server_notice", "body": text, "server_notice_type": ANNOUNCEMENT}
+        if self._contact:
+            content["admin_contact"] = self._contact
+        return orjson.dumps(content).decode()
 
     async def waiting(self) -> Sequence[NoticeRow]:
         """The notices that are being sent, the oldest first."""
@@ -232,6 +248,8 @@ def _recipients(tx: ReadTransaction, notice: NoticeRow) -> list[int]:
     """The next users who are to get a notice."""
     if notice.recipient is not None:
         return [notice.recipient] if notice.sent_to < notice.recipient else []
+    if notice.room is not None:
+        return memberships.left_after(tx, notice.room, notice.since or 0, notice.sent_to, _BATCH)
     return [row.nid for row in accounts.people_after(tx, notice.sent_to, _BATCH)]
 
 

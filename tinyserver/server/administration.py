@@ -37,8 +37,8 @@ class AdministrationParts:
     ) -> None:
         db, clock, name = core.db, core.clock, core.server_name
         own = core.own_account
-        self._closing = RoomClosing(db, rooms.membership, clock)
         self._notices = ServerNotices(db, own, rooms.creation, rooms.pipeline, name, core.config.admin_contact)
+        self._closing = RoomClosing(db, rooms.membership, clock, self._notices)
 
         started = time.monotonic()
 

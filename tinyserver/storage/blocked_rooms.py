@@ -18,11 +18,12 @@ def after(tx: ReadTransaction, room_id: str, limit: int) -> list[tuple[str, int,
 
 
 def block(tx: WriteTransaction, room_id: str, ts: int, reason: str | None, *, emptying: bool) -> None:
-    """Keep users of this server out of a room. `emptying`: those who are in it have to leave."""
+    """Keep users of this server out of a room. `emptying`: those who are in it have to leave from now on."""
     tx.execute(
-        "INSERT INTO blocked_rooms (room_id, ts, reason, emptying) VALUES (?, ?, ?, ?) ON CONFLICT (room_id) DO UPDATE "
-        "SET reason = ifnull(excluded.reason, reason), emptying = max(emptying, excluded.emptying)",
-        (room_id, ts, reason, int(emptying)),
+        "INSERT INTO blocked_rooms (room_id, ts, reason, position, emptying) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (room_id) DO UPDATE SET reason = ifnull(excluded.reason, reason), "
+        "position = iif(emptying, position, excluded.position), emptying = max(emptying, excluded.emptying)",
+        (room_id, ts, reason, tx.next_position(), int(emptying)),
     )
 
 
@@ -41,6 +42,8 @@ def is_emptying(tx: ReadTransaction, room_id: str) -> bool:
     return bool(tx.value("SELECT emptying FROM blocked_rooms WHERE room_id = ?", (room_id,)))
 
 
-def emptied(tx: WriteTransaction, room_id: str) -> None:
-    """All users of this server have left a room."""
+def emptied(tx: WriteTransaction, room_id: str) -> int | None:
+    """All users of this server have left a room; the position after which they had to. None: it is not blocked."""
     tx.execute("UPDATE blocked_rooms SET emptying = 0 WHERE room_id = ?", (room_id,))
+    position: int | None = tx.value("SELECT position FROM blocked_rooms WHERE room_id = ?", (room_id,))
+    return position

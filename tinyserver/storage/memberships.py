@@ -149,6 +149,18 @@ def members_after(tx: ReadTransaction, room: int, kind: Membership, user: int, l
     ]
 
 
+def left_after(tx: ReadTransaction, room: int, position: int, user: int, limit: int) -> list[int]:
+    """The next local users behind a number who have left a room after a position."""
+    return [
+        row[0]
+        for row in tx.execute(
+            "SELECT user FROM memberships INDEXED BY memberships_local_in_room WHERE room = ? AND is_local = 1 "
+            "AND membership = 0 AND position > ? AND user > ? ORDER BY user LIMIT ?",
+            (room, position, user, limit),
+        )
+    ]
+
+
 def counts(tx: ReadTransaction, room: int) -> dict[Membership, int]:
     """How many users have each membership of a room: all of its rows are read."""
     rows = tx.execute("SELECT membership, count(*) FROM memberships WHERE room = ? GROUP BY membership", (room,))

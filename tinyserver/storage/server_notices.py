@@ -9,18 +9,21 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow:
-    """A notice that is being sent: `content` is that of the event in JSON, `recipient` a user's nid (None: everybody).
-    Users up to the nid `sent_to` have it: `sent` of them, while `failed` could not get it."""
+    """A notice that is being sent: `content` is that of the event in JSON, `recipient` a user's nid. Without one it is
+    for those who have left the `room` (a nid) after the position `since`, and without a room for everybody. Users up to
+    the nid `sent_to` have it: `sent` of them, while `failed` could not get it."""
 
     nid: int
     content: str
     recipient: int | None
+    room: int | None
+    since: int | None
     sent_to: int
     sent: int
     failed: int
 
 
-_COLUMNS = "nid, content, recipient, sent_to, sent, failed"
+_COLUMNS = "nid, content, recipient, room, since, sent_to, sent, failed"
 
 
 def room_of(tx: ReadTransaction, user: int) -> int | None:
@@ -34,9 +37,13 @@ def set_room(tx: WriteTransaction, user: int, room: int) -> None:
     tx.execute("INSERT OR REPLACE INTO notice_rooms (user, room) VALUES (?, ?)", (user, room))
 
 
-def add(tx: WriteTransaction, content: str, recipient: int | None) -> int:
-    """Note a notice that is to be sent; its number."""
-    nid = tx.execute("INSERT INTO notices (content, recipient) VALUES (?, ?)", (content, recipient)).lastrowid
+def add(
+    tx: WriteTransaction, content: str, recipient: int | None, *, room: int | None = None, since: int | None = None
+) -> int:
+    """Note a notice that is to be sent; its number. For the arguments see `NoticeRow`."""
+    nid = tx.execute(
+        "INSERT INTO notices (content, recipient, room, since) VALUES (?, ?, ?, ?)", (content, recipient, room, since)
+    ).lastrowid
     assert nid is not None
     return nid
 

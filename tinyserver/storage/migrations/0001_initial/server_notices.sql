@@ -8,7 +8,9 @@ CREATE TABLE notice_rooms (
 CREATE TABLE notices (
     nid       INTEGER PRIMARY KEY AUTOINCREMENT,
     content   TEXT NOT NULL,                -- of the event: JSON
-    recipient INTEGER,                      -- users.nid; null: everybody
+    recipient INTEGER,                      -- users.nid; null: everybody, or
+    room      INTEGER,                      -- rooms.nid: those who have left it ...
+    since     INTEGER,                      -- ... after this position
     sent_to   INTEGER NOT NULL DEFAULT 0,   -- users.nid up to which users have it
     sent      INTEGER NOT NULL DEFAULT 0,   -- how many have it
     failed    INTEGER NOT NULL DEFAULT 0    -- how many could not get it
