@@ -12,7 +12,7 @@ from tinyserver.federation.inbox import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, MAX_TR
 from tinyserver.federation.participation.comparison import RoomComparison
 from tinyserver.protocol.events import parse_pdu
 from tinyserver.rooms.outliers import store_outlier
-from tinyserver.storage import events
+from tinyserver.storage import events, room_state
 
 from .chain import Chain
 from .house import US, House, open_house
@@ -166,6 +166,27 @@ async def test_other_servers_of_the_room_are_asked_as_well(house: House) -> None
     await house.put(chain.peer, "1", chain.pdus[1:])
     await chain.settled()
     assert chain.shown(orphan)
+
+
+async def test_what_was_rejected_by_a_false_state_is_accepted_when_its_author_tells_more(
+    house: House,
+) -> None:
+    chain = await Chain(house).enter()
+    chain.tells, chain.tells_state = False, True
+    joined = house.db.glance(
+        lambda tx: room_state.nid_at(tx, chain.base.room.state, "m.room.member", f"@bob:{chain.peer.name}")
+    )
+    assert joined is not None
+    chain.state.remove(house.db.glance(lambda tx: events.get(tx, joined)).event_id)
+    chain.say("missing")
+    last = chain.say("by nobody of the room")
+    await house.put(chain.peer, "1", chain.pdus[1:])
+    await chain.settled()
+    assert not chain.shown(last)
+    chain.tells = True
+    await house.put(chain.peer, "2", chain.pdus[1:])
+    await chain.settled()
+    assert chain.shown(last)
 
 
 async def _no(seen: Seen) -> Reply:

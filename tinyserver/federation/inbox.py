@@ -200,7 +200,9 @@ class Inbox:
             if outcomes and monotonic() > begun + STEP_SECONDS:
                 break
             try:
-                outcomes.append(_refusal(self._pipeline.admit(tx, room, event)))
+                # Who has made an event may come back to it, if it was rejected by what another server said of it.
+                is_author = domain_of(event.sender) == origin
+                outcomes.append(_refusal(self._pipeline.admit(tx, room, event, anew=is_author)))
             except MissingAncestors as missing:
                 outcomes.append(self._put_aside(tx, origin, room, event, missing.event_ids[0]))
         if waiting_events.any_in(tx, room):

@@ -8,10 +8,9 @@ spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 
 from __future__ import annotations
 
-from tinyserver.protocol.auth_rules import AuthError, check_auth
-from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.events import Event
-from tinyserver.rooms.pipeline import MissingAncestors, authorise
+from tinyserver.rooms.authorising import is_allowed_by_auth_events
+from tinyserver.rooms.pipeline import MissingAncestors
 from tinyserver.storage import events
 from tinyserver.storage.events import NewEvent
 from tinyserver.storage.rooms import RoomRow
@@ -40,7 +39,7 @@ def store_outlier(tx: WriteTransaction, room: RoomRow, event: Event, create: Eve
         raise MissingAncestors(missing)
     auth = list(events.get_many(tx, set(found.values()), keep=False).values())
     flags = Flag.OUTLIER
-    if not _is_allowed(room, event, auth, create):
+    if not is_allowed_by_auth_events(room, event, auth, create):
         flags |= Flag.REJECTED
     return events.store(
         tx,
@@ -54,17 +53,3 @@ def store_outlier(tx: WriteTransaction, room: RoomRow, event: Event, create: Eve
             auth=tuple(sorted(found.values())),
         ),
     )
-
-
-def _is_allowed(room: RoomRow, event: Event, auth: list[StoredEvent], create: Event | None) -> bool:
-    if any(stored.room != room.nid for stored in auth):
-        return False
-    before = {stored.event.key: stored.event for stored in auth if stored.event.is_state}
-    if create is not None and room.version.room_id_is_create_hash:
-        before[CREATE] = create
-    try:
-        authorise(room, event, auth, before)
-        check_auth(event, before)
-    except AuthError:
-        return False
-    return True

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from tinyserver.clock import Clock
-from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth, check_auth_events
+from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth
 from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.canonical_json import CanonicalJsonError
 from tinyserver.protocol.errors import BadJson, MatrixError, NotFound, RoomInUse, TooLarge, bare
@@ -34,6 +34,7 @@ from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms import partial_state, sticky
 from tinyserver.rooms.append import Admission, Appender
+from tinyserver.rooms.authorising import auth_state, authorise, is_allowed_by_auth_events
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.parents import Parents, parents_for
 from tinyserver.rooms.policy import PolicyCheck
@@ -47,6 +48,10 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 PARSED_ON_LOOP = 8
 """More events than this are parsed and hashed on a thread: each takes about 100 us."""
+
+
+MAX_RECONSIDERED = 20
+"""So many rejected events are judged again for one that depends on them."""
 
 
 class Signatures(Protocol):
@@ -336,6 +341,8 @@ class EventPipeline:
         *,
         assumed: bool = False,
         draft: EventDraft | None = None,
+        anew: bool = True,
+        looked_at: set[int] | None = None,
     ) -> Received:
         """Authorise a checked event whose ancestors are here, and append it.
 
@@ -345,15 +352,19 @@ class EventPipeline:
             assumed: the same, with the state as it was told when this server came into the room; as long as more is
                 not known.
             draft: what it was made of, if it was made here.
+            anew: judge an event again that was rejected: by the state that a server told, or for the sake of such an
+                event. With its parents here, or told by another server, it may be acceptable after all.
+            looked_at: rejected events that have been judged again already.
 
         Raises:
             MissingAncestors: some are not here.
             FromOutside: the room's policy server has to be asked.
         """
         known = events.by_id(tx, event.event_id)
-        if known is not None and not known.flags & Flag.OUTLIER:
-            return Received(Outcome.KNOWN, known)
+        judged = None if known is None or known.flags & Flag.OUTLIER else known
         room = rooms.get(tx, room_nid)
+        if judged is not None and (not judged.rejected or not anew or room.is_partial):
+            return Received(Outcome.KNOWN, judged)
         told = _told_root(tx, room, state, assumed=assumed)
         wanted = event.auth_event_ids if told is not None else [*event.auth_event_ids, *event.prev_event_ids]
         ancestors = events.find_many(tx, [*event.auth_event_ids, *event.prev_event_ids])
@@ -368,6 +379,10 @@ class EventPipeline:
         elsewhere = [parent.event_id for parent in parents if parent.room != room_nid]
         if elsewhere:  # in this room there are no such events, and the state of another room is none of its business
             raise MissingAncestors(elsewhere)
+        looked_at = set() if looked_at is None else looked_at
+        rejected = [stored for stored in (*auth, *parents) if stored.rejected and stored.nid not in looked_at]
+        if rejected and not room.is_partial and self._reconsider(tx, room, rejected, looked_at):
+            return self.admit(tx, room_nid, event, state, assumed=assumed, draft=draft, looked_at=looked_at)
         roots = [parent.state for parent in parents if parent.state is not None]
         roots += () if told is None else (told,)
         state_before = resolve_roots(tx, room.version, roots) if roots else state_trie.EMPTY
@@ -388,6 +403,8 @@ class EventPipeline:
             authorise(room, event, auth, before)
             check_auth(event, before)
         except AuthError as error:
+            if judged is not None:
+                return Received(Outcome.KNOWN, judged)
             return self._append_as(tx, room, admission, Flag.REJECTED, error.message)
         try:
             if room.state != state_before and not room.is_partial:
@@ -398,6 +415,35 @@ class EventPipeline:
         if objection is not None:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, objection)
         return Received(Outcome.ACCEPTED, self._append(tx, room, replace(admission, event=event)))
+
+    def _reconsider(
+        self, tx: WriteTransaction, room: RoomRow, rejected: Iterable[StoredEvent], looked_at: set[int]
+    ) -> bool:
+        """Judge events again that were rejected and on which another one depends: whether any is accepted now."""
+        is_any_accepted = False
+        for stored in rejected:
+            if stored.nid in looked_at or len(looked_at) >= MAX_RECONSIDERED:
+                continue
+            looked_at.add(stored.nid)
+            if stored.flags & Flag.OUTLIER:
+                is_any_accepted |= self._reconsider_outlier(tx, room, stored, looked_at)
+                continue
+            with suppress(MissingAncestors):
+                outcome = self.admit(tx, room.nid, stored.event, looked_at=looked_at).outcome
+                is_any_accepted |= outcome is not Outcome.KNOWN
+        return is_any_accepted
+
+    def _reconsider_outlier(
+        self, tx: WriteTransaction, room: RoomRow, stored: StoredEvent, looked_at: set[int]
+    ) -> bool:
+        auth = events.get_many(tx, stored.auth)
+        if self._reconsider(tx, room, [each for each in auth.values() if each.rejected], looked_at):
+            auth = events.get_many(tx, stored.auth)
+        create = room_state.auth_state(tx, room.state, ()).get(CREATE)
+        if not is_allowed_by_auth_events(room, stored.event, list(auth.values()), create):
+            return False
+        events.set_flags(tx, stored.nid, stored.flags & ~Flag.REJECTED, stored.place, stored.state)
+        return True
 
     def enter(
         self, tx: WriteTransaction, room_nid: int, join: Event, state: Sequence[int], *, is_partial: bool = False
@@ -458,36 +504,6 @@ def _parse(room: RoomRow, pdu: Any) -> Event | MatrixError:
         return bare(error)
     except CanonicalJsonError as error:
         return BadJson(f"The event holds a value that is not allowed in its room version: {error}")
-
-
-def authorise(
-    room: RoomRow, event: Event, auth: Sequence[StoredEvent], before: Mapping[tuple[str, str], Event]
-) -> None:
-    """Authorise an event against the auth events that it names.
-
-    Args:
-        before: what the authorization rules want to see of the state before the event. Where the auth events are the
-            same, the rules give the same answer for both, and the caller asks for that one.
-
-    Raises:
-        AuthError: they do not allow it, or are not what they should be.
-
-    spec: server-server-api#checks-performed-on-receipt-of-a-pdu (4)
-    """
-    rejected = {stored.event_id for stored in auth if stored.rejected}
-    create = before.get(CREATE) if room.version.room_id_is_create_hash else None
-    check_auth_events(event, [stored.event for stored in auth], lambda cited: cited.event_id in rejected, create)
-    state = {stored.event.key: stored.event for stored in auth}
-    if create is not None:
-        state[CREATE] = create
-    if state.keys() != before.keys() or any(state[key].event_id != before[key].event_id for key in state):
-        check_auth(event, state)
-
-
-def auth_state(tx: ReadTransaction, root: int, event: Event) -> dict[tuple[str, str], Event]:
-    """What the authorization rules want to see of a state to judge this event."""
-    keys = auth_keys_for(event.version, event.type, event.sender, event.state_key, event.content)
-    return room_state.auth_state(tx, root, keys)
 
 
 def _told_root(tx: WriteTransaction, room: RoomRow, state: Sequence[int] | None, *, assumed: bool) -> int | None:

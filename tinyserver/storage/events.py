@@ -103,7 +103,7 @@ def store(tx: WriteTransaction, new: NewEvent, *, known: bool = False) -> Stored
     """Store an event; its auth events are stored already.
 
     Args:
-        known: it was stored before as an outlier, under the same nid.
+        known: it was stored before as an outlier or as rejected, under the same nid.
 
     Returns:
         The event as later reads will see it.
@@ -114,6 +114,7 @@ def store(tx: WriteTransaction, new: NewEvent, *, known: bool = False) -> Stored
     state_key_nid = None if event.state_key is None else names.intern(tx, event.state_key)
     body = event_codec.encode(event.pdu)
     if known:
+        tx.caches.resolutions.clear()  # it may have been rejected then
         _forget(tx, new.nid)
     tx.execute(
         _REPLACE if known else _INSERT,
