@@ -79,8 +79,8 @@ class IdentityServer(WebServer):
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60) as client:
             return await client.request(method, f"{homeserver}/_matrix/federation/v1/3pid/onbind", json=body)
 
-    def signed(self, user_id: str, token: str) -> dict[str, Any]:
-        return sign_json({"mxid": user_id, "token": token}, self.name, self._key)
+    def signed(self, user_id: str, token: str, **more: str) -> dict[str, Any]:
+        return sign_json({"mxid": user_id, "token": token, **more}, self.name, self._key)
 
     async def _answer(self, seen: Seen) -> Reply:
         if self.broken is not None:

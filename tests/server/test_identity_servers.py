@@ -248,6 +248,21 @@ async def test_an_invite_between_servers(town: Town, people: list[Client], versi
     assert bob.user_id != carol.user_id
 
 
+async def test_joining_with_a_proof_in_ones_hands(town: Town, people: list[Client]) -> None:
+    """The way of those who were invited by a mail with a link: nobody has told their server of the invite."""
+    alice, bob, carol = people
+    room = await alice.create_room()
+    await alice.request("POST", f"{alice.room(room)}/invite", by_address(town, "who@example.org"))
+    (waiting,) = await pending(alice, room)
+    path, token = f"/join/{quote(room, safe='')}", waiting["state_key"]
+    wrong = town.identity.signed(carol.user_id, "another", sender=alice.user_id)
+    await carol.request("POST", path, {"third_party_signed": wrong}, expect=403, errcode="M_FORBIDDEN")
+    for user in (bob, carol):
+        proof = town.identity.signed(user.user_id, token, sender=alice.user_id)
+        await user.request("POST", path, {"third_party_signed": proof})
+        assert room in (await user.request("GET", "/joined_rooms"))["joined_rooms"]
+
+
 async def test_keys_that_are_revoked_and_proofs_that_are_none(town: Town, people: list[Client]) -> None:
     alice, bob, carol = people
     room = await alice.create_room()

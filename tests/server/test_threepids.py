@@ -558,3 +558,18 @@ async def test_addresses_on_the_account_pages(server: Any, mails: MailServer, ne
         await browser.press("remove_email")
         assert await addresses(user) == []
         assert email not in browser.page.text
+
+
+def test_the_doctor_looks_at_the_mail_server(make_server: Any, mails: MailServer) -> None:
+    server = make_server(start=False, config=with_mail(mails))
+    server.init()
+    assert "ok    the mail server 127.0.0.1 can be reached" in examined(server)
+    server.write_config({"smtp": {"tls": "starttls"}})
+    assert f"WRONG the mail server 127.0.0.1:{mails.port} takes no mails" in examined(server)
+    server.write_config({"smtp": {"port": 9}})
+    assert "WRONG the mail server 127.0.0.1:9 takes no mails" in examined(server)
+
+
+def examined(server: Any) -> str:
+    found: str = server.command("doctor", "--config", str(server.config_file)).stdout
+    return found

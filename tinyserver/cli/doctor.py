@@ -17,6 +17,9 @@ from tinyserver.cli.config_file import config_file
 from tinyserver.clock import Clock
 from tinyserver.config import Config, load_config
 from tinyserver.data_directory import DataDirectory, DataDirectoryError
+from tinyserver.mail.mailer import Mailer, MailFailed
+from tinyserver.outgoing.dns import Resolver
+from tinyserver.outgoing.tls import TlsClient
 from tinyserver.protocol.certificates import RENEWAL_DAYS, end_of_certificate
 from tinyserver.storage.integrity import damage
 
@@ -49,6 +52,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield from _certificates(config)
     yield from _public_url(config)
     yield from _turn(config)
+    yield from _mail(config)
 
 
 def _data(config: Config) -> Iterator[Finding]:
@@ -104,6 +108,32 @@ def _public_url(config: Config) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         yield False, f"{url} does not answer ({reason}): is the server running, and the proxy before it set up?"
+
+
+def _mail(config: Config) -> Iterator[Finding]:
+    smtp = config.smtp
+    if not smtp.host:
+        return
+    outgoing = config.outgoing
+    tls = TlsClient(
+        verify=outgoing.verify_tls,
+        extra_ca_files=outgoing.extra_ca_files,
+        wall_ms=lambda: int(time.time() * 1000),
+        best_known_ms=lambda: 0,
+    )
+
+    async def check() -> None:
+        resolver = Resolver(outgoing.dns_servers, time.monotonic)
+        try:
+            await Mailer(smtp, config.server_name, resolver, tls).check()
+        finally:
+            await resolver.close()
+
+    try:
+        asyncio.run(check())
+        yield True, f"the mail server {smtp.host} can be reached"
+    except MailFailed as error:
+        yield False, f"the mail server {smtp.host}:{smtp.port} takes no mails ({error}): look at [smtp]"
 
 
 def _turn(config: Config) -> Iterator[Finding]:

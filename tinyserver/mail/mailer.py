@@ -84,6 +84,18 @@ class Mailer:
         finally:
             self._waiting -= 1
 
+    async def check(self) -> None:
+        """See that the mail server can be reached and lets this server in. Raises MailFailed."""
+        from aiosmtplib import SMTPException
+
+        try:
+            async with asyncio.timeout(SECONDS):
+                (await self._connected()).close()
+        except TimeoutError as error:
+            raise MailFailed(f"no answer within {SECONDS:g} s") from error
+        except (OutgoingError, OSError, ssl.SSLError, SMTPException) as error:
+            raise MailFailed(" ".join(str(error).split())[:500]) from error
+
     async def _hand_over(self, mail: Mail) -> None:
         # Only a server that sends mail needs it.
         from aiosmtplib import SMTPException, SMTPRecipientRefused, SMTPRecipientsRefused, SMTPResponseException

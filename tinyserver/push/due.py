@@ -109,9 +109,9 @@ class DueReader:
             return Due([], 0)  # nothing was unread, and nothing has come that would be
         return Due(told, self._count(tx, user, [membership.room for membership in joined]))
 
-    def digest(self, tx: ReadTransaction, pusher: PusherRow, until: int, most: int) -> Digest:
-        """What a pusher lacks up to a position, by room; of each room the `most` newest events."""
-        user, since = pusher.user, pusher.sent
+    def digest(self, tx: ReadTransaction, pusher: PusherRow, since: int, until: int, most: int) -> Digest:
+        """What a pusher lacks of positions in (`since`, `until`], by room; of each room the `most` newest events."""
+        user = pusher.user
         rules = self._rules.of_user(tx, user)
         joined = memberships.of_local_user(tx, user, [Membership.JOIN])
         newest = timeline.newest_places(tx, [membership.room for membership in joined])

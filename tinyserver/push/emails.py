@@ -95,6 +95,8 @@ class EmailDelivery:
         self._times = times
         self._unsubscribe = unsubscribe
         self._with_texts = with_texts
+        self._read: dict[int, int] = {}
+        """Up to where everything was read; not stored: after a start it is looked at again."""
         self._when: dict[int, int] = {}
         self._queue: list[tuple[int, int]] = []
         """By time; what `_when` does not say any more counts no more."""
@@ -171,10 +173,15 @@ class EmailDelivery:
             account = None if row is None else accounts.get(tx, row.user)
             if row is None or not row.settings.enabled or account is None or account.is_locked:
                 return None
-            return row, names.text(tx, row.user), self._due.digest(tx, row, until, MESSAGES)
+            since = max(row.sent, self._read.get(nid, 0))
+            return row, names.text(tx, row.user), self._due.digest(tx, row, since, until, MESSAGES)
 
         found = await self._db.read(step)
-        if found is None or not found[2].rooms:
+        self._read.pop(nid, None)
+        if found is None:
+            return None
+        if not found[2].rooms:
+            self._read[nid] = until
             return None
         row, user_id, digest = found
         ready = self._ready(row, digest, now)

@@ -5,7 +5,7 @@ spec: client-server-api#room-membership
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -60,6 +60,18 @@ class RemoteInvites(Protocol):
         """The invite with the signature of the invited user's server; raises MatrixError."""
 
 
+class ThirdPartyProofs(Protocol):
+    """Proofs that invites by address are for users (implemented by federation)."""
+
+    async def redeem(self, user_id: str, room_id: str, signed: Mapping[str, Any]) -> None:
+        """Have a proof turned into an invite, where only another server can do that.
+
+        Raises:
+            BadJson, Forbidden: it is no proof, or is refused.
+            Unknown: the other server cannot be reached (502).
+        """
+
+
 class RoomMembership:
     """Changes of who is in a room.
 
@@ -75,6 +87,7 @@ class RoomMembership:
     Attributes:
         checks: what every member event of a local user has to pass, whoever sends it.
         partial: as given.
+        proofs: what turns proofs into invites, or None without federation; set after it was built, since it invites.
     """
 
     def __init__(
@@ -94,6 +107,7 @@ class RoomMembership:
         self._server_name = server_name
         self._remote = remote
         self.partial = partial
+        self.proofs: ThirdPartyProofs | None = None
         self.checks = MemberChecks(server_name, federates=remote is not None)
 
     # -- coming ----------------------------------------------------------------------------------
@@ -123,6 +137,8 @@ class RoomMembership:
             GuestAccessForbidden: guests may not join.
         """
         room_id, servers = await self._resolve(room_id_or_alias)
+        if third_party_signed is not None and self.proofs is not None:
+            await self.proofs.redeem(user_id, room_id, third_party_signed)
 
         def step(tx: WriteTransaction) -> bool:
             room = rooms.find(tx, room_id)

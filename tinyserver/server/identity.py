@@ -25,6 +25,7 @@ class IdentityParts:
         self.invites = IdentityInvites(core.db, client, membership, pipeline)
         if core.federates:
             exchange = ThirdPartyExchange(core.db, transport.client, membership, pipeline, client, core.server_name)
+            membership.proofs = exchange
             core.router.add(ThirdPartyInvitesApi(exchange, core.limiter))
 
     def serve(self, core: Core, contacts: Contacts) -> None:

@@ -25,7 +25,7 @@ from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.out_of_band import is_resident
 from tinyserver.rooms.pipeline import EventPipeline
 from tinyserver.rooms.server_acls import allows
-from tinyserver.storage import accounts, room_state
+from tinyserver.storage import accounts, room_state, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.memberships import Membership
 from tinyserver.storage.rooms import RoomRow
@@ -131,6 +131,28 @@ class ThirdPartyExchange:
 
         if not all(await asyncio.gather(*(take(invite) for invite in invites))):
             raise Unknown("A server could not be reached. Tell of the invites again later.", status=502)
+
+    async def redeem(self, user_id: str, room_id: str, signed: Mapping[str, Any]) -> None:
+        """Have the proof of a user of this server turned into an invite, if this server is not in the room and the user
+        is not invited (the `ThirdPartyProofs` of rooms).
+
+        Raises:
+            BadJson, Forbidden: it is no proof, or is refused.
+            Unknown: the inviter's server cannot be reached (502).
+        """
+
+        def is_of_use(tx: ReadTransaction) -> bool:
+            room = rooms.find(tx, room_id)
+            return room is None or not (is_resident(tx, room) or membership_of(tx, room, user_id) is Membership.INVITE)
+
+        proof = _proof(room_id, signed.get("sender"), user_id, signed)
+        server = domain_of(proof.sender)
+        if server == self._server_name or not self._db.glance(is_of_use):
+            return
+        try:
+            await self._ask(proof)
+        except OutgoingError as error:
+            raise error_for_user(error, server) from error
 
     async def _take(self, user_id: str, invite: Any) -> bool:
         """Have one invite made; False when it may succeed later."""
