@@ -5,7 +5,7 @@ spec: application-service-api#identity-assertion, application-service-api#server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tinyserver.accounts.authentication import IncomingCall
@@ -45,8 +45,6 @@ class Masquerade:
     def __init__(self, db: Database, services: Services) -> None:
         self._db = db
         self._services = services
-        self.on_call: Callable[[Service], None] = lambda service: None
-        """Called for every request that a service makes."""
 
     def requester_of(self, token_hash: bytes, call: IncomingCall) -> Requester | None:
         """The requester where the token is a service's: the user (and device) that the request names.
@@ -59,7 +57,6 @@ class Masquerade:
         service = self._services.of_token(token_hash)
         if service is None:
             return None
-        self.on_call(service)
         # Nearly every request names a user; one without a query is the service's own.
         parameters = call.query_parameters if call.scope["query_string"] else {}
         user_id = next(iter(parameters.get("user_id", ())), "") or service.sender

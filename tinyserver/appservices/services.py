@@ -102,6 +102,7 @@ class Services:
         listening: those of them that are told of things.
         generation: grows after every change of these.
         on_change: called, on the event loop, after a service has come, changed or gone.
+        on_call: called when a service makes a request.
 
     Raises:
         ConfigError: a file cannot be read or used.
@@ -119,6 +120,7 @@ class Services:
         self.listening: tuple[Service, ...] = ()
         self.generation = 0
         self.on_change: list[Callable[[], None]] = []
+        self.on_call: Callable[[Service], None] = lambda service: None
         self._by_token: dict[bytes, Service] = {}
         self._is_loaded = False
         _check_distinct(self._configured)
@@ -227,8 +229,11 @@ class Services:
                 accounts.add(tx, service.sender, None, self._clock.now_ms())
 
     def of_token(self, token_hash: bytes) -> Service | None:
-        """The service whose `as_token` has this SHA-256, or None."""
-        return self._by_token.get(token_hash)
+        """The service whose `as_token` has this SHA-256, which a request has brought; or None."""
+        service = self._by_token.get(token_hash)
+        if service is not None:
+            self.on_call(service)
+        return service
 
     def find(self, service_id: str) -> Service | None:
         """A service by its ID."""

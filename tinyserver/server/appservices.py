@@ -47,7 +47,7 @@ class AppserviceParts:
         client = ServiceClient(self._http)
         maker = TransactionMaker(core.clock, interests)
         self._delivery = Delivery(db, core.bell, self.services, maker, client)
-        self.tokens.on_call = self._delivery.is_alive
+        self.services.on_call = self._delivery.is_alive
         self.overview = ServicesOverview(db, self.services, self._delivery)
         self.queries = ServiceQueries(db, self.services, client, name, time.monotonic)
         self.networks = Networks(db, self.services, client, time.monotonic)
