@@ -97,8 +97,9 @@ class Bridge(WebServer):
         return [body[key] for body in dict(self.transactions).values() if key in body]
 
     def texts(self) -> list[str]:
-        """The bodies of all messages."""
-        return [event["content"]["body"] for event in self.events if event["type"] == "m.room.message"]
+        """The bodies of all messages, but for redacted ones."""
+        said = (event["content"].get("body") for event in self.events if event["type"] == "m.room.message")
+        return [body for body in said if body is not None]
 
     async def _answer(self, seen: Seen) -> Reply:
         url = urlsplit(seen.target)
