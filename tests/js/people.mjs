@@ -44,12 +44,12 @@ export class Person {
 
     /**
      * Another device, logged in and synced. `store` names a crypto store that outlives the client; `sliding` makes of
-     * the client what it syncs by instead of /sync.
+     * the client what it syncs by instead of /sync; `start` are more options of its start.
      */
-    async device({ store, sliding } = {}) {
+    async device({ store, sliding, start } = {}) {
         const session = this.unused ?? (await this.#login());
         this.unused = null;
-        const device = new Device(this, session, store, sliding);
+        const device = new Device(this, session, store, sliding, start);
         this.devices.push(device);
         return device.start();
     }
@@ -76,13 +76,14 @@ export class Person {
 
 /** One device. `client` is matrix-js-sdk's, `crypto` its crypto. */
 export class Device {
-    constructor(person, session, store, sliding) {
+    constructor(person, session, store, sliding, options = {}) {
         this.person = person;
         this.session = session;
         this.id = session.device_id;
         this.name = `${person.name}'s ${this.id}`;
         this.store = store;
         this.sliding = sliding;
+        this.options = options;
     }
 
     get userId() {
@@ -126,6 +127,7 @@ export class Device {
             ...{ initialSyncLimit: 50, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Detached },
             threadSupport: true,
             slidingSync: this.sliding?.(this.client),
+            ...this.options,
         });
         await until(`${this.name}'s first sync`, () => this.client.getSyncState() === SyncState.Syncing);
         return this;

@@ -19,7 +19,7 @@ SCENARIOS = (
     Scenario("one-room", one_room, limit=90),
     Scenario("twenty-rooms", twenty_rooms, limit=90),
     Scenario("initial-sync", initial_sync, limit=240),
-    Scenario("sliding-sync", sliding_sync, limit=300),
+    Scenario("sliding-sync", sliding_sync, limit=600),
     Scenario("paging", paging, limit=90),
     Scenario("idle", idle_polls, limit=120),
     Scenario("big-room", big_room, limit=600, default=False),

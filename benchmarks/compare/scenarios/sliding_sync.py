@@ -1,4 +1,4 @@
-"""Simplified sliding sync of a client with many rooms that looks at twenty: the first answer, and news."""
+"""A client with many rooms: sliding sync that looks at twenty, first and with news; then first syncs of all of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from urllib.parse import quote, unquote
 from ..bench import Bench
 from ..results import percentile
 from ..user import User, register_users, several
+from .initial_sync import measure_first_syncs
 
 _PATH = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _MEMBERS = 5
 _MESSAGES = 10
 _DEVICES = 5
 _NEWS = 30
+_PAGES = 20
 _STATE = [
     ["m.room.create", ""],
     ["m.room.encryption", ""],
@@ -38,8 +40,8 @@ async def sliding_sync(bench: Bench) -> None:
 
 
 async def sliding_sync_big(bench: Bench) -> None:
-    """The same with a thousand rooms, one of which has thousands of members."""
-    await _many_rooms(bench, 1000, goal=None, with_big_room=True)
+    """The same with one more room, which has thousands of members."""
+    await _many_rooms(bench, 200, goal=100, with_big_room=True)
 
 
 async def _many_rooms(bench: Bench, count: int, goal: float | None, *, with_big_room: bool = False) -> None:
@@ -71,6 +73,23 @@ async def _many_rooms(bench: Bench, count: int, goal: float | None, *, with_big_
     grown = bench.server.memory().rss - before
     bench.record(f"sliding sync, {what}, memory for {_DEVICES} devices", grown / 1e6, "MB", goal=10)
     await _news(bench, users[1], devices[-1], answer, rooms, what)
+    lazily = {"timeline": {"limit": 10}, "state": {"lazy_load_members": True}}
+    await measure_first_syncs(bench, users[0], f"{what}, lazily", lazily, len(rooms), 10)
+    await measure_first_syncs(bench, users[0], what, {"timeline": {"limit": 10}}, len(rooms), 10)
+    await _back(bench, users[0], rooms[-1], what)
+
+
+async def _back(bench: Bench, user: User, room: str, what: str) -> None:
+    """Pages of twenty messages backwards, in the room with the most members if there is a big one."""
+    walls = []
+    with bench.server.measure() as spent:
+        for _ in range(_PAGES):
+            began = time.perf_counter()
+            answer = await user.call("GET", f"/rooms/{room}/messages?dir=b&limit=20")
+            walls.append(time.perf_counter() - began)
+            assert len(answer["chunk"]) >= _MESSAGES, "messages are missing"
+    bench.record(f"/messages, {what}, page of 20, p50", percentile(walls, 50) * 1e3, "ms")
+    bench.record(f"/messages, {what}, page of 20, CPU", spent.cpu / _PAGES * 1e3, "ms")
 
 
 async def _news(bench: Bench, sender: User, device: User, answer: dict[str, Any], rooms: list[str], what: str) -> None:

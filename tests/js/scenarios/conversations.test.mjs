@@ -197,6 +197,19 @@ test("sticky events reach those who come later, and those with a gap in what the
     for (const device of [carol, tablet]) device.stop();
 });
 
+test("what others say of themselves in their profiles comes by sync", async () => {
+    const status = "org.matrix.msc4426.status";
+    const start = { unstableMSC4429SyncUserProfileFields: [status] };
+    await bob.client.setExtendedProfileProperty(status, { text: "at lunch" });
+    await room();
+    const tablet = await alice.person.device({ start });
+    const shown = async () => (await tablet.client.store.getUserProfile(bob.userId))?.[status]?.text;
+    await until("bob is at lunch", async () => (await shown()) === "at lunch");
+    await bob.client.setExtendedProfileProperty(status, { text: "back" });
+    await until("bob is back", async () => (await shown()) === "back");
+    tablet.stop();
+});
+
 test("past notifications are listed, page by page", async () => {
     const id = await room();
     const sent = [];
