@@ -134,6 +134,14 @@ async def test_receipts_of_others(house: House) -> None:
     assert newest > in_main
     await house.put(there.peer, "3", [], [edu([one], {"ts": 9})])
     assert read() == newest
+    acl = {"allow": ["*"], "deny": ["127.0.0.1"]}
+    await house.rooms.send(room, ALICE, "m.room.server_acl", acl, state_key="")
+    three = (await house.rooms.send(room, ALICE, "m.room.message", {"body": "three"})).event_id
+    await house.put(there.peer, "4", [], [edu([three], {"ts": 10})])
+    assert read() == newest
+    await house.rooms.send(room, ALICE, "m.room.server_acl", {"allow": ["*"]}, state_key="")
+    await house.put(there.peer, "5", [], [edu([three], {"ts": 10})])
+    assert (read() or 0) > newest
 
 
 async def leave(house: House, there: Receiver, room: int) -> None:

@@ -29,7 +29,7 @@ from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
 from tinyserver.federation.owed import Portion, next_portion
 from tinyserver.federation.pending_edus import Pending, PendingEdus, Read, as_edus
-from tinyserver.outgoing.errors import HttpError, OutgoingError
+from tinyserver.outgoing.errors import AnswerMalformed, AnswerTooLarge, HttpError, OutgoingError
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.storage import names, outgoing, server_stays
 from tinyserver.storage.database import Commit, Database
@@ -304,6 +304,8 @@ class FederationSender:
                 outbox.rests_until = self._clock.now_ms() + (FIRST_REST_MS << outbox.rests)
                 outbox.rests += 1
                 return False
+        except (AnswerMalformed, AnswerTooLarge):
+            pass  # it does not matter what it says
         outbox.busy_with, outbox.rests = "", 0
         return True
 
