@@ -121,18 +121,22 @@ async def test_what_a_mail_tells(server: TinyServer, mails: MailServer, new_user
     await ada.receipt(room, read)
     for number in range(5):
         last = await bob.send(room, f"message {number} <script>\n& more")
+    strange = await bob.create_room(ada, name="\0\n\u202e" + "strange " * 5000)
+    await bob.send(strange, "\0\r\nBcc: eve@example.org\u2028\U000e0001" + "x" * 20_000)
     secret = await bob.create_room(ada)
     await bob.send(secret, {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "c1ph3r"}, "m.room.encrypted")
     await bob.request("POST", "/createRoom", {"name": "Party", "invite": [ada.user_id]})
     got, seen = "", 0
     async with asyncio.timeout(30):
-        while "Party" not in got or "Tea" not in got or "a message" not in got:  # one mail, unless this took long
+        while not all(each in got for each in ("Party", "Tea", "a message", "Bcc")):  # one mail, unless this took long
             seen += 1
             got += plain(await reader.mail(seen))
     assert "read already" not in got
     assert "message 4 <script> & more" in got
     assert "Bob <b> invites you" in got
     assert "c1ph3r" not in got
+    assert all(len(line) < 500 for each in reader.got for line in plain(each).splitlines())
+    assert all(each["To"] == reader.address and each["Bcc"] is None for each in reader.got)
     assert f"https://matrix.to/#/{room}" in got
     markup = "".join(html(each) for each in reader.got)
     assert "Tea &amp; &lt;i&gt;Cake&lt;/i&gt;" in markup

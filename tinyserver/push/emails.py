@@ -36,7 +36,7 @@ MAX_ROOMS = 20
 MESSAGES = 3
 """So many of each room's newest messages stand in a mail."""
 FIRST_RETRY_MS, LONGEST_RETRY_MS = 5 * 60_000, 24 * 3600_000
-_MAX_TEXT = 300
+_MAX_TEXT, _MAX_NAME = 300, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,9 @@ class EmailDelivery:
                 except StorageError as error:
                     log.warning("what is to be mailed cannot be read or noted: %s", error)
                     again = self._clock.now_ms() + FIRST_RETRY_MS
+                except Exception:
+                    log.exception("a digest could not be made")
+                    again = None
                 if again is not None:
                     self._at(again, nid)
         finally:
@@ -242,15 +245,16 @@ class EmailDelivery:
         )
 
     def _section(self, language: str, missed: Missed) -> Section:
-        senders = list(dict.fromkeys(sender for sender, _ in missed.newest))
-        title = missed.name or ", ".join(senders)
+        senders = [_short(sender, _MAX_NAME) for sender, _ in missed.newest]
+        title = _short(missed.name or ", ".join(dict.fromkeys(senders)), _MAX_NAME)
         first = missed.newest[0][1].event
         room_id = missed.room.room_id
         url = f"https://matrix.to/#/{quote(room_id, safe='!:')}"
         if first.type == "m.room.member":  # an invite
             return Section(title, url, [mail_text(language, "missed_invite", sender=senders[-1])])
         url += f"/{quote(first.event_id, safe='$:')}?via={quote(self._server_name, safe=':')}"
-        lines = [f"{sender}: {self._line(language, stored)}" for sender, stored in missed.newest]
+        events = [stored for _, stored in missed.newest]
+        lines = [f"{name}: {self._line(language, stored)}" for name, stored in zip(senders, events, strict=True)]
         earlier = missed.count - len(missed.newest)
         if earlier:
             lines.insert(0, mail_text(language, "missed_earlier", count=earlier))
@@ -261,8 +265,13 @@ class EmailDelivery:
         body = event.content.get("body") if event.type == "m.room.message" else None
         if not self._with_texts or not isinstance(body, str) or not body.strip():
             return mail_text(language, "missed_message")
-        line = " ".join(body[: 2 * _MAX_TEXT].split())
-        return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
+        return _short(body, _MAX_TEXT)
+
+
+def _short(text: str, most: int) -> str:
+    """Text from anywhere as one line of so many characters, with nothing in it that is none."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text[: 2 * most]).split())
+    return line if len(line) <= most else line[:most] + "…"
 
 
 class Subscriptions:
