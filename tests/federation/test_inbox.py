@@ -12,7 +12,7 @@ from tinyserver.federation.inbox import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, MAX_TR
 from tinyserver.federation.participation.comparison import RoomComparison
 from tinyserver.protocol.events import parse_pdu
 from tinyserver.rooms.outliers import store_outlier
-from tinyserver.storage import events, room_state
+from tinyserver.storage import events, graph, room_state
 
 from .chain import Chain
 from .house import US, House, open_house
@@ -155,6 +155,31 @@ async def test_who_waits_for_a_server_that_is_away_is_not_given_up(house: House)
     assert chain.shown(orphan)
 
 
+async def test_a_connection_that_breaks_leaves_no_gap(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state would do for the newest event, but nobody would ask for what is between."""
+    chain = await Chain(house).enter()
+    # As if the server showed up by itself right after the connection broke.
+    monkeypatch.setattr(house.world.destinations, "failed", lambda *_, **__: None)
+    chain.tells_state = True
+    ids = [chain.say(str(number)) for number in range(25)]
+    broken: list[str] = []
+
+    async def breaking(seen: Seen) -> Reply:
+        if "get_missing_events" in seen.target and not broken:
+            broken.append(seen.target)
+            return Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        return await chain.handle(seen)
+
+    chain.peer.answer = breaking
+    await house.put(chain.peer, "1", chain.pdus[-1:])
+    await chain.settled(waiting=1)
+    assert broken
+    house.world.time.pass_(2 * FIRST_PAUSE_MS / 1000)
+    house.inbox.start()
+    await chain.settled()
+    assert all(chain.shown(event_id) for event_id in ids)
+
+
 async def test_other_servers_of_the_room_are_asked_as_well(house: House) -> None:
     chain = await Chain(house).enter()
     other = await house.world.peer("k2", handler=chain.handle)
@@ -193,11 +218,28 @@ async def _no(seen: Seen) -> Reply:
     return json_reply({"errcode": "M_NOT_FOUND", "error": "No"}, 404)
 
 
+def comparison_of(house: House) -> RoomComparison:
+    world = house.world
+    return RoomComparison(
+        house.db, world.client, house.missing, house.inbox, house.backfill, world.clock, US, world.time.monotonic
+    )
+
+
+async def test_gaps_that_a_comparison_leaves_are_filled_without_a_reader(house: House) -> None:
+    chain = await Chain(house).enter()
+    chain.tells, chain.tells_state, chain.gives, chain.backfills, chain.page = False, True, True, True, 10
+    comparison = comparison_of(house)
+    comparison.start()
+    ids = [chain.say(str(number)) for number in range(35)]
+    comparison.compare_all()
+    await asyncio.gather(*comparison._tasks)
+    assert [event_id for event_id in ids if not chain.shown(event_id)] == []
+    assert not house.db.glance(lambda tx: graph.has_missing_parents(tx, chain.room))
+
+
 async def test_a_comparison_fetches_what_is_known_as_an_auth_event_alone(house: House) -> None:
     chain = await Chain(house).enter()
-    comparison = RoomComparison(
-        house.db, house.world.client, house.missing, house.inbox, house.world.clock, US, house.world.time.monotonic
-    )
+    comparison = comparison_of(house)
     renamed = house.rooms.remote_event(
         chain.peer.name,
         chain.base,

@@ -136,6 +136,12 @@ class Inbox:
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
 
+    async def worked_through(self, room: int) -> None:
+        """Wait until what waits in a room has been tried."""
+        task = self._work.get(room)
+        if task is not None:
+            await asyncio.wait([task])
+
     async def _release(self, server: str, waiting_in: Sequence[int]) -> None:
         def step(tx: WriteTransaction) -> list[int]:
             shared = [room for room in waiting_in if server_stays.is_in_room(tx, room, server)]

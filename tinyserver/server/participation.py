@@ -89,6 +89,7 @@ class Participation:
             transport.client,
             fetching.missing_events,
             self.inbox,
+            fetching.backfill,
             core.clock,
             core.server_name,
             time.monotonic,

@@ -2,7 +2,8 @@
 
 What follows last in a room is what a server proposes that a next event should follow: it says so in the template of a
 leave, which is asked for and thrown away. Events that are not here go the way of those that a server sends by itself,
-and what they lack is fetched as always.
+and what they lack is fetched as always. Where that is too much at once, a gap is left in the timeline; gaps that have
+come into being since this server runs are filled then, the newest first.
 
 spec: server-server-api#leaving-rooms-rejecting-invites (`make_leave`)
 """
@@ -20,10 +21,13 @@ from tinyserver.federation.client import FederationClient
 from tinyserver.federation.inbox import PER_STEP, Elsewhere, Inbox
 from tinyserver.federation.participation.missing_events import placed
 from tinyserver.outgoing.errors import OutgoingError
+from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.request_auth import path_of
-from tinyserver.storage import memberships, names, outgoing, rooms, server_stays
+from tinyserver.rooms.history import OlderEvents
+from tinyserver.storage import events, graph, memberships, names, outgoing, rooms, server_stays
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
+from tinyserver.storage.outgoing import MAX_POSITION
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -40,7 +44,10 @@ MAX_ROOMS = 2000
 PAUSE = 600.0
 """Seconds in which a room is not compared again."""
 ASK_TIMEOUT = 15.0
+MAX_STRETCHES = 50
+"""So many times a hundred events are fetched to fill the gaps of a room; the rest when somebody reads it."""
 _MAX_EXTREMITIES = 20
+_GAPS = 10
 
 
 class RoomComparison:
@@ -51,6 +58,7 @@ class RoomComparison:
         client: requests to other servers.
         elsewhere: asks other servers for events.
         inbox: takes events into rooms.
+        older: fills gaps; None: without federation.
         clock: how long this server was away.
         server_name: this server.
         monotonic: seconds of a clock that only runs forward.
@@ -62,6 +70,7 @@ class RoomComparison:
         client: FederationClient,
         elsewhere: Elsewhere,
         inbox: Inbox,
+        older: OlderEvents | None,
         clock: Clock,
         server_name: str,
         monotonic: Callable[[], float],
@@ -70,15 +79,19 @@ class RoomComparison:
         self._client = client
         self._elsewhere = elsewhere
         self._inbox = inbox
+        self._older = older
         self._clock = clock
         self._server_name = server_name
         self._monotonic = monotonic
         self._compared: OrderedDict[int, float] = OrderedDict()
         self._turns = asyncio.Semaphore(ROOMS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._since = 0
+        """The position at which this server has begun to run."""
 
     def start(self) -> None:
         """Compare all rooms that are shared with other servers, if this one was away for long enough."""
+        self._since = self._db.position
         alive = self._db.glance(outgoing.last_alive)
         if self._clock.now_ms() - alive > AWAY_MS:
             self.compare_all()
@@ -119,6 +132,12 @@ class RoomComparison:
                     break
             if not answered:
                 self._compared.pop(room_nid, None)
+                return
+            await self._inbox.worked_through(room_nid)
+            for _ in range(MAX_STRETCHES):
+                place = await self._db.read(lambda tx: self._newest_gap(tx, room))
+                if place is None or self._older is None or not await self._older.fill(room_nid, place, place):
+                    return
 
     def _is_due(self, room: int) -> bool:
         now = self._monotonic()
@@ -146,6 +165,14 @@ class RoomComparison:
             await self._inbox.take(server, room, good[start : start + PER_STEP])
         if good:
             log.info("%s has %d newer events of %s", server, len(good), room.room_id)
+
+    def _newest_gap(self, tx: ReadTransaction, room: RoomRow) -> int | None:
+        """The place of the newest event of others that follows something missing and came since the start; what
+        precedes a join of our own is history."""
+        found = graph.gaps(tx, room.nid, room.version, -MAX_POSITION, MAX_POSITION, _GAPS, self._since + 1)
+        children = events.get_many(tx, {gap.child for gap in found})
+        ours = {nid for nid, child in children.items() if domain_of(child.event.sender) == self._server_name}
+        return next((gap.place for gap in found if gap.child not in ours), None)
 
     def _servers(self, tx: ReadTransaction, room: int) -> list[str]:
         largest = [names.text(tx, server) for server in server_stays.largest(tx, room, MAX_ASKED + 1)]

@@ -14,7 +14,7 @@ from functools import partial
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.participation.collector import ManySignatures, checked_events
 from tinyserver.federation.participation.states import RemoteStates
-from tinyserver.outgoing.errors import OutgoingError
+from tinyserver.outgoing.errors import AnswerMalformed, OutgoingError, Unreachable
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.request_auth import path_of
 from tinyserver.rooms.pipeline import Ancestor
@@ -102,6 +102,8 @@ class MissingEventsFetcher:
             }
             try:
                 answer = await self._client.post(origin, path, content)
+            except (Unreachable, AnswerMalformed):
+                raise  # the connection broke, or in the middle of the answer: later it tells more, and no gap stays
             except OutgoingError:
                 break  # the state will have to do
             raw = answer.get("events")
