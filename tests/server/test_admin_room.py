@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -212,16 +214,17 @@ async def test_no_command_is_done_twice(fresh_server: TinyServer, new_user: NewU
     room = await enter(root)
     sent: dict[str, str] = {}
 
-    async def talk() -> None:
-        number = 0
-        while True:
-            event = await root.send(room, f"token create --token t{len(sent)}x{number}")
-            sent[event] = f"t{len(sent)}x{number}"
-            number += 1
+    async def talk(enough: asyncio.Event, count: int) -> None:
+        for number in itertools.count():
+            token = f"t{len(sent)}x{number}"
+            sent[await root.send(room, f"token create --token {token}")] = token
+            if number == count:
+                enough.set()
 
     for _ in range(3):
-        talking = asyncio.create_task(talk())
-        await asyncio.sleep(0.1 + chance.random() / 4)
+        enough = asyncio.Event()
+        talking = asyncio.create_task(talk(enough, chance.randint(4, 20)))
+        await enough.wait()
         await asyncio.to_thread(server.kill)
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
@@ -250,6 +253,25 @@ async def test_no_command_is_done_twice(fresh_server: TinyServer, new_user: NewU
         assert f"{token}  used 0 of 1 times" in listed
     assert interrupted <= 3
     assert not any("already" in said for each in answers.values() for said in each)
+
+
+async def test_who_gave_a_command_that_was_interrupted_hears_of_it(fresh_server: TinyServer, new_user: NewUser) -> None:
+    server = fresh_server
+    root = await new_user("root", admin=True)
+    room = await enter(root)
+    event = await root.send(room, "token create --token once")
+    assert (await answer(root, room, event))["body"] == "once"
+    server.stop()
+    # As if the server had been killed before the answer was stored.
+    with closing(sqlite3.connect(server.data_dir / "tinyserver.db")) as database, database:
+        database.execute("UPDATE own_account SET running = place")
+    server.start()
+    assert "The server stopped while it did this" in (await answer(root, room, event))["body"]
+    assert (await say(root, room, "token list")).count("once") == 1
+    server.restart()
+    await say(root, room, "server version")
+    told = [each["content"].get("body", "") for each in (await root.messages(room, limit=50))["chunk"]]
+    assert len([body for body in told if "The server stopped" in body]) == 1
 
 
 @asynccontextmanager
