@@ -248,6 +248,32 @@ async def test_strangers_and_peeking(new_user: NewUser) -> None:
     assert {event["type"] for event in await bob.request("GET", f"{alice.room(room)}/state")} >= {"m.room.create"}
 
 
+async def test_single_events_of_times_when_the_room_was_open(new_user: NewUser) -> None:
+    alice, bob, carol = await new_user("alice"), await new_user("bob"), await new_user("carol")
+    room = await alice.create_room()
+
+    async def say_under(visibility: str) -> str:
+        await alice.put_state(room, "m.room.history_visibility", {"history_visibility": visibility})
+        said: str = await alice.send(room, visibility)
+        return said
+
+    async def may_read(reader: Client) -> list[bool]:
+        paths = [f"{alice.room(room)}/event/{quote(event_id)}" for event_id in said]
+        return [(await reader.raw("GET", path)).status_code == 200 for path in paths]
+
+    said = [await say_under(visibility) for visibility in ("world_readable", "invited", "shared")]
+    await alice.invite(room, bob)
+    said += [await say_under(visibility) for visibility in ("invited", "shared", "joined", "invited")]
+    assert await may_read(carol) == [True, False, False, False, False, False, False]
+    assert await may_read(bob) == [True, False, False, True, False, False, True]
+    await bob.leave(room)
+    assert await may_read(bob) == [True, False, False, True, False, False, True]
+    await bob.request("POST", f"{bob.room(room)}/forget", {})
+    assert not any(await may_read(bob))
+    for reader in (bob, carol):
+        await reader.request("GET", f"{alice.room(room)}/messages", params={"dir": "b"}, expect=403)
+
+
 async def test_ignored_users_are_left_out(new_user: NewUser) -> None:
     alice, bob = await new_user("alice"), await new_user("bob")
     room = await alice.create_room(bob, preset="private_chat")

@@ -20,7 +20,7 @@ from tinyserver.rooms.long_list import LongList
 from tinyserver.rooms.rendering import EventRenderer
 from tinyserver.rooms.timeline_scan import Found, TimelineScan
 from tinyserver.rooms.tokens import pagination_token, parse_token
-from tinyserver.rooms.visibility import RoomView, open_view
+from tinyserver.rooms.visibility import RoomView, open_view, open_view_of_events
 from tinyserver.storage import events, graph, names, rooms, state_trie
 from tinyserver.storage.database import Database
 from tinyserver.storage.stored_event import StoredEvent
@@ -217,7 +217,7 @@ class RoomHistory:
 
         def step(tx: ReadTransaction) -> bytes:
             try:
-                view = open_view(tx, room_id, requester)
+                view = open_view_of_events(tx, room_id, requester)
             except Forbidden as error:
                 raise no_event(event_id) from error
             ignored = self._ignored.of_user(tx, requester.user_nid)

@@ -216,6 +216,24 @@ def open_view(tx: ReadTransaction, room_id: str, requester: Requester) -> RoomVi
     return RoomView(room, rooms.state_at(tx, room.nid, left), left, Sight(tx, user, user_id, left), False)
 
 
+def open_view_of_events(tx: ReadTransaction, room_id: str, requester: Requester) -> RoomView:
+    """What somebody may read of single events of a room: besides what :func:`open_view` gives, those at which the room
+    was open to them, be it closed now: it was world-readable, or they were invited and that was enough.
+
+    Raises:
+        Forbidden: there is no such room, or the user has forgotten it.
+    """
+    try:
+        return open_view(tx, room_id, requester)
+    except Forbidden:
+        room = rooms.find(tx, room_id)
+        row = None if room is None else memberships.get(tx, room.nid, requester.user_nid)
+        if room is None or not room.state or (row is not None and row.forgotten):
+            raise
+        sight = Sight(tx, requester.user_nid, requester.user_id, NEVER)
+        return RoomView(room, room.state, room.last_event, sight, False)
+
+
 def end_of_stay(tx: ReadTransaction, row: MembershipRow | None) -> int | None:
     """The place of the event with which a user who is not in a room left it last; None if they never were in it."""
     if row is None:
