@@ -89,6 +89,9 @@ async def test_a_service_that_was_away(server: TinyServer, new_user: NewUser) ->
         for number in numbers:
             await alice.send(room, number)
         await bridge.until(lambda: any(len(tries) > 1 for tries in bridge.bodies.values()))
+        # What is under way stays as it is, whatever becomes of what it tells.
+        under_way = next(body for tries in bridge.bodies.values() for body in tries[1:])
+        await alice.redact(room, json.loads(under_way)["events"][0]["event_id"])
         listed = await asyncio.to_thread(server.command, "appservice", "list", "--config", str(server.config_file))
         assert "fails (500" in listed.stdout
         server.kill()
@@ -99,6 +102,7 @@ async def test_a_service_that_was_away(server: TinyServer, new_user: NewUser) ->
         assert bridge.texts() == numbers
         assert all(len(set(tries)) == 1 for tries in bridge.bodies.values())
         assert max(len(body["events"]) for _, body in bridge.transactions) == 100
+        assert any(event["type"] == "m.room.redaction" for event in bridge.events)
 
 
 async def test_an_old_service(server: TinyServer, new_user: NewUser) -> None:
@@ -240,6 +244,24 @@ async def test_encryption(server: TinyServer, new_user: NewUser) -> None:
         await bridge.until(lambda: alice.user_id in left())
 
 
+async def test_devices_that_also_sync(server: TinyServer, new_user: NewUser) -> None:
+    """Where names are not the service's alone, a message to a device comes both ways."""
+    alice = await new_user("alice")
+    namespaces = {"users": [{"exclusive": False, "regex": "@both_.*"}]}
+    async with (
+        Bridge("both", receive_ephemeral=True, namespaces=namespaces) as bridge,
+        await bridge.register(server) as client,
+    ):
+        ghost = await bridge.ghost(client, "g")
+        await client.request("PUT", "/devices/OWN", {}, params=ghost)
+        sent = {"messages": {ghost["user_id"]: {"*": {"x": 1}}}}
+        await alice.request("PUT", "/sendToDevice/org.example.x/1", sent)
+        told = await bridge.until(lambda: bridge.part(TO_DEVICE))
+        synced = await client.request("GET", "/sync", params={**ghost, "device_id": "OWN", "timeout": 0})
+        (event,) = synced["to_device"]["events"]
+        assert told == [[{**event, "to_user_id": ghost["user_id"], "to_device_id": "OWN"}]]
+
+
 async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, tmp_path: Path) -> None:
     alice, file = await new_user("alice"), tmp_path / "registration.yaml"
 
@@ -274,6 +296,19 @@ async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, 
         await alice.send(room, "told")
         await bridge.until(lambda: "told" in bridge.texts())
         assert "not told" not in bridge.texts()
+        # What is done while no server runs is told by the next one.
+        fresh_server.stop()
+        shutdown = ("room", "shutdown", room, "--yes", "--config", str(fresh_server.config_file))
+        done = await asyncio.to_thread(fresh_server.command, *shutdown)
+        assert done.returncode == 0, done.stderr
+        fresh_server.start()
+        await bridge.until(
+            lambda: [
+                event
+                for event in bridge.events
+                if event.get("state_key") == bridge.sender and event["content"]["membership"] == "leave"
+            ]
+        )
         file.write_text("id: x")
         refused = await command("add", str(file))
         assert refused.returncode == 1

@@ -30,7 +30,6 @@ class AppserviceCommands:
     async def add(self, caller: Caller, file: str) -> Reply:
         """Register a service by the text of its file."""
         _check_owner(caller)
-        await self._services.load()
         try:
             service = await self._services.add(file)
         except RegistrationError as error:
@@ -45,7 +44,6 @@ class AppserviceCommands:
     async def remove(self, caller: Caller, id: str) -> Reply:
         """Forget a service."""
         _check_owner(caller)
-        await self._services.load()
         try:
             is_known = await self._services.remove(id)
         except RegistrationError as error:
@@ -57,7 +55,6 @@ class AppserviceCommands:
     @command("appservice list", "show all bridges, what each lacks, and why it fails")
     async def list_services(self, caller: Caller) -> Reply:
         """All services; administrators register them, so they are few."""
-        await self._services.load()
         states = await self._overview.services()
         return Reply("\n".join(map(_described, states)) or "No application service is registered.")
 

@@ -75,6 +75,7 @@ async def _do_here(config: Config, name: str, arguments: dict[str, Any]) -> Repl
 
     server = Server(config)
     await server.core.start()
+    await server.appservices.services.load()  # who is told of what a command does, when a server runs again
     try:
         return await server.administration.commands.run(name, arguments, OWNER)
     finally:
