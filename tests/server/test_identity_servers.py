@@ -150,7 +150,7 @@ async def test_clients_are_told_of_it(town: Town) -> None:
 
 
 async def test_bindings(town: Town, people: list[Client]) -> None:
-    alice, bob, _ = people
+    alice, bob, carol = people
     identity = town.identity
     identity.sessions["sid"] = ("secret", "email", "alice@example.org")
     proof = {
@@ -185,11 +185,16 @@ async def test_bindings(town: Town, people: list[Client]) -> None:
         assert answer == {"id_server_unbind_result": "no-support"}
     identity.supports_unbind = True
     assert (await alice.request("POST", "/account/3pid/delete", address))["id_server_unbind_result"] == "success"
-    # Closing the account takes it back, too.
-    await alice.request("POST", bind, proof)
-    gone = await alice.request("POST", "/account/deactivate", {"auth": password_stage(alice)})
-    assert gone == {"id_server_unbind_result": "success"}
-    assert identity.bound == {}
+    # Closing the account takes it back, too, where the client says or where it was bound.
+    for user, server, result in (
+        (alice, None, "success"), (bob, identity.name, "success"), (carol, "id.example.org", "no-support"),
+    ):  # fmt: skip
+        identity.bound.clear()
+        await user.request("POST", bind, proof)
+        body = {"auth": password_stage(user), **({} if server is None else {"id_server": server})}
+        gone = await user.request("POST", "/account/deactivate", body)
+        assert gone == {"id_server_unbind_result": result}
+        assert (identity.bound == {}) is (result == "success")
 
 
 async def test_inviting_somebody_whom_the_identity_server_knows(town: Town, people: list[Client]) -> None:

@@ -48,8 +48,8 @@ class EmailProofs(Protocol):
 class AddressBindings(Protocol):
     """Addresses that are bound to users at identity servers."""
 
-    async def unbind_all(self, user_id: str, user: int) -> bool:
-        """Take back all bindings of a user (also by number); whether none is left."""
+    async def unbind_all(self, user_id: str, user: int, server: str | None = None) -> bool:
+        """Take back all bindings of a user (also by number), at one identity server or at all; whether none is left."""
         ...
 
 
@@ -186,11 +186,19 @@ class AccountManagement:
 
         await self._db.write(step)
 
-    async def deactivate(self, requester: Requester | None, auth: Mapping[str, Any] | None, *, erase: bool) -> bool:
+    async def deactivate(
+        self,
+        requester: Requester | None,
+        auth: Mapping[str, Any] | None,
+        *,
+        erase: bool,
+        id_server: str | None = None,
+    ) -> bool:
         """Close the account of the requester, or without one of whoever proves to be a user.
 
         Args:
             erase: also forget the profile and the account data, and redact old events for newcomers.
+            id_server: the identity server at which bindings are taken back; None: where they were made.
 
         Returns:
             Whether no address is bound to the user at an identity server any more.
@@ -199,9 +207,9 @@ class AccountManagement:
             UserInteractionRequired.
         """
         user_id, account = await self._prove(requester, "deactivate", [erase], auth)
-        return await self.close(user_id, account.nid, erase=erase)
+        return await self.close(user_id, account.nid, erase=erase, id_server=id_server)
 
-    async def close(self, user_id: str, user: int, *, erase: bool) -> bool:
+    async def close(self, user_id: str, user: int, *, erase: bool, id_server: str | None = None) -> bool:
         """Close the account of a user (also by number) who has just proved who they are; see :meth:`deactivate`."""
 
         def step(tx: WriteTransaction) -> None:
@@ -219,7 +227,7 @@ class AccountManagement:
         await self._db.write(step)
         if self._departures is not None:
             await self._departures.leave_all_rooms(user_id)
-        return self._bindings is None or await self._bindings.unbind_all(user_id, user)
+        return self._bindings is None or await self._bindings.unbind_all(user_id, user, id_server)
 
     async def resume_departures(self) -> None:
         """Finish what a stop of the server interrupted: closed accounts leave the rooms that they are still in."""

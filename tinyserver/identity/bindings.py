@@ -76,9 +76,17 @@ class Bindings:
         done = await asyncio.gather(*(self._unbind(user_id, user, medium, canonical, each) for each in servers))
         return bool(done) and all(done)
 
-    async def unbind_all(self, user_id: str, user: int) -> bool:
-        """Take back all bindings of a user (also by number), who is about to go; whether none is left."""
+    async def unbind_all(self, user_id: str, user: int, server: str | None = None) -> bool:
+        """Take back all bindings of a user (also by number), who is about to go; whether none is left.
+
+        Args:
+            server: the identity server; None: where each address was bound through this server.
+        """
         known = self._db.glance(lambda tx: threepid_bindings.of_user(tx, user))
+        if server is not None:
+            if not (self._client.is_trusted(server) or any(each[2] == server for each in known)):
+                return False
+            known = [(*each, server) for each in dict.fromkeys((medium, address) for medium, address, _ in known)]
         return all(await asyncio.gather(*(self._unbind(user_id, user, *each) for each in known)))
 
     async def _unbind(self, user_id: str, user: int, medium: str, address: str, server: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyserver.identity.client import IdentityClient
-from tinyserver.protocol.errors import InvalidParam
+from tinyserver.protocol.errors import Forbidden, InvalidParam
 from tinyserver.protocol.threepids import canonical_address
 from tinyserver.rooms.access import room_of_member
 from tinyserver.rooms.drafts import EventDraft
@@ -69,7 +69,8 @@ class IdentityInvites:
         self.check(invitee)
         address = _address(invitee)
         # Nobody outside is told of an invite that the room does not allow.
-        await self._membership.partial.write(room_id, lambda tx: self._try(tx, room_id, sender))
+        await self._membership.partial.whole(room_id)
+        self._db.glance(lambda tx: _check_may_invite(tx, room_id, sender))
         server, token = invitee.id_server, invitee.id_access_token
         user_id = await self._client.lookup(server, token, invitee.medium, address)
         if user_id is not None:
@@ -86,10 +87,11 @@ class IdentityInvites:
 
         await self._membership.partial.write(room_id, step)
 
-    def _try(self, tx: WriteTransaction, room_id: str, sender: str) -> None:
-        room = room_of_member(tx, room_id, sender)
-        content = {"display_name": "", "key_validity_url": "", "public_key": ""}
-        self._pipeline.prepare(tx, room.nid, EventDraft(_THIRD_PARTY_INVITE, sender, content, state_key="?"))
+
+def _check_may_invite(tx: ReadTransaction, room_id: str, sender: str) -> None:
+    levels = room_state.power_levels(tx, room_of_member(tx, room_id, sender).state)
+    if levels.user_level(sender) < levels.invite:
+        raise Forbidden("You do not have permission to invite users to this room.")
 
 
 def _address(invitee: Invitee) -> str:

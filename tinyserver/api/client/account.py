@@ -82,7 +82,9 @@ class AccountApi:
     async def deactivate(self, call: Call[DeactivateBody, NoQuery]) -> Answer:
         """Close the account for ever."""
         body = call.body
-        unbound = await self._management.deactivate(call.optional_requester, body.auth, erase=bool(body.erase))
+        unbound = await self._management.deactivate(
+            call.optional_requester, body.auth, erase=bool(body.erase), id_server=body.id_server
+        )
         return {"id_server_unbind_result": unbind_result(unbound)}
 
     @endpoint(

@@ -172,8 +172,8 @@ class Gate:
         attributes = 'autocapitalize="none" spellcheck="false"'
         focus = "" if user else " autofocus"
         form = (
-            field("user", visit.text("user_name"), value=user, failed=failed,
-                  extra=f'autocomplete="username" {attributes}{focus}')
+            field("user", visit.text("user_name_or_email" if self._by_mail.is_offered else "user_name"), value=user,
+                  failed=failed, extra=f'autocomplete="username" {attributes}{focus}')
             + field("password", visit.text("password"), kind="password", failed=failed,
                     extra=f'autocomplete="current-password"{" autofocus" if user else ""}')
             + button("sign_in", visit.text("sign_in"))

@@ -144,6 +144,7 @@ _ENGLISH = {
     "unsubscribe_title": "Mails about missed messages",
     "user_name": "User name",
     "user_name_hint": "Your address will be @name:{server}",
+    "user_name_or_email": "User name or mail address",
     "website": "Website",
 }
 
@@ -303,6 +304,7 @@ _GERMAN = {
     "unsubscribe_title": "Mails über verpasste Nachrichten",
     "user_name": "Benutzername",
     "user_name_hint": "Deine Adresse wird @name:{server}",
+    "user_name_or_email": "Benutzername oder Mailadresse",
     "website": "Webseite",
 }
 
