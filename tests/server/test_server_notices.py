@@ -14,6 +14,7 @@ import pytest
 from .client import Client, bodies, joined, timeline
 from .conftest import NewUser
 from .harness import TinyServer
+from .sliding import SlidingSync
 
 SERVER_CONFIG = {"admin_contact": "mailto:root@tiny.test", "registration": {"allow_guests": True}}
 COMMANDS = "/_tinyserver/admin/v1/commands"
@@ -83,6 +84,25 @@ async def test_a_notice(make_server: Any, new_user: NewUser, version: str) -> No
         kept = "SELECT count(*) FROM memberships JOIN names ON names.nid = user WHERE name = ? AND membership > 1"
         assert database.execute(kept, (alice.user_id,)).fetchone() == (0,)
     await give(root, "notice send", to=alice.user_id, text="again", expect=404)
+
+
+async def test_sliding_sync_knows_the_room(new_user: NewUser) -> None:
+    root, alice = await new_user("root", admin=True), await new_user("alice")
+    sliding = SlidingSync(alice, "main", extensions={"account_data": {"enabled": True}})
+    tags: list[Any] = []
+
+    def note(answer: Any) -> Any:
+        for room, events in answer["extensions"].get("account_data", {}).get("rooms", {}).items():
+            tags.extend((room, event["content"]) for event in events if event["type"] == "m.tag")
+        return answer["rooms"]
+
+    await sliding.until(lambda answer: note(answer) is not None)
+    await give(root, "notice send", to=alice.user_id, text="Hear")
+    (room,) = await sliding.until(note)
+    await alice.join(room)
+    await sliding.until(lambda answer: "timeline" in note(answer).get(room, {}))
+    await sliding.sync()
+    assert (room, {"tags": {"m.server_notice": {}}}) in tags
 
 
 async def test_what_cannot_be_sent(server: TinyServer, new_user: NewUser, connect: Callable[..., Client]) -> None:
