@@ -133,6 +133,7 @@ def policy(judge: Judge) -> dict[str, Any]:
 
 async def judged_room(judge: Judge, alice: Client) -> str:
     """A room that uses the policy server."""
+    judge.asked.clear()
     room = await alice.create_room(preset="public_chat", room_version="11")
     await alice.put_state(room, "m.room.policy", policy(judge))
     await alice.send(room, "spam, before the policy server is in the room")
@@ -177,6 +178,21 @@ async def test_events_of_users_here_are_sent_with_a_signature_or_not_at_all(cour
     await alice.request("PUT", f"/profile/{alice.user_id}/displayname", {"displayname": "spam"})
     member = await alice.request("GET", f"/rooms/{quote(room, safe='')}/state/m.room.member/{alice.user_id}")
     assert "displayname" not in member
+
+
+async def test_rooms_with_policy_servers_are_upgraded(court: Court, new_user: NewUser) -> None:
+    judge, _, server = court
+    alice = await new_user("alice", server=server)
+    for version in ("11", "12"):
+        room = await judged_room(judge, alice)
+        answer = await alice.request("POST", f"{alice.room(room)}/upgrade", {"new_version": version})
+        tombstone = await alice.get_state(room, "m.room.tombstone")
+        assert tombstone["replacement_room"] == answer["replacement_room"]
+        create = await alice.get_state(answer["replacement_room"], "m.room.create")
+        assert (create["room_version"], create["predecessor"]["room_id"]) == (version, room)
+        # What was asked is what was sent: the tombstone and the power levels.
+        assert [pdu["type"] for pdu in judge.asked] == ["m.room.tombstone", "m.room.power_levels"]
+        assert await alice.get_state(answer["replacement_room"], "m.room.policy") == policy(judge)
 
 
 async def test_a_request_that_comes_twice_while_the_policy_server_thinks(court: Court, new_user: NewUser) -> None:

@@ -222,13 +222,20 @@ class RoomCreation:
         return f"!{secrets.token_urlsafe(_ROOM_ID_BYTES)}:{self._server_name}"
 
     def begin(
-        self, tx: WriteTransaction, version: RoomVersion, creator: str, content: Mapping[str, Any], room_id: str | None
+        self,
+        tx: WriteTransaction,
+        version: RoomVersion,
+        creator: str,
+        content: Mapping[str, Any],
+        room_id: str | None,
+        created_ts: int | None = None,
     ) -> RoomRow:
         """Make a room of two events: the create event and its creator's join.
 
         Args:
             content: of the create event; the keys that belong to the server are set here.
             room_id: from `new_room_id`.
+            created_ts: the time of the create event, ms since 1970; None: now.
 
         Raises:
             InvalidRoomState, BadJson, TooLarge: the content is refused.
@@ -237,7 +244,7 @@ class RoomCreation:
         content.pop("creator", None)
         if version.creator_in_content:
             content["creator"] = creator
-        draft = EventDraft("m.room.create", creator, content, state_key="")
+        draft = EventDraft("m.room.create", creator, content, state_key="", origin_server_ts=created_ts)
         try:
             room = self._pipeline.create_room(tx, version, draft, room_id)
         except AuthError as error:

@@ -20,6 +20,9 @@ from tinyserver.storage import memberships, room_state, server_stays
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import FromOutside, ReadTransaction, WriteTransaction
 
+MAX_ASKED = 200
+"""About how many events one step may ask, one after the other."""
+
 
 class PolicyServers(Protocol):
     """Policy servers of rooms (implemented by federation)."""
@@ -90,10 +93,15 @@ class PolicyCheck:
 
         Raises:
             FromOutside: it has; the answer will be found by `approved`.
+            Forbidden: it is named wrongly, or has been asked about too many events already.
         """
         policy = self.in_force(tx, room)
         if policy is None or not needs_signature(event.type, event.state_key):
             return
+        if policy.server == self._server_name:
+            raise Forbidden(f"{policy.server} is no policy server")
+        if len(tx.brought) >= MAX_ASKED:
+            raise Forbidden("Too many events would have to be sent for this in rooms that have policy servers")
 
         async def ask() -> Event | MatrixError:
             try:
@@ -118,6 +126,8 @@ class PolicyCheck:
         if policy is None or not needs_signature(event.type, event.state_key) or is_signed(event, policy):
             return event, None
         if event.event_id not in tx.brought:
+            if len(tx.brought) >= MAX_ASKED:
+                return event, f"The policy server {policy.server} was not asked about it"
 
             async def ask() -> dict[str, Any] | MatrixError:
                 try:

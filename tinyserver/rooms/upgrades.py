@@ -6,6 +6,7 @@ spec: client-server-api#room-upgrades
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from tinyserver.protocol.errors import Forbidden, MatrixError
@@ -45,6 +46,16 @@ SPACE_LINKS = ("m.space.parent", "m.space.child")
 _MAX_BANS = 2000
 
 
+@dataclass(slots=True)
+class _Replacement:
+    """What a new room is recognised by: it must be the same room when a step is run anew, because the room's policy
+    server has signed events of the old room that name it. `created_ts` is known after the first run."""
+
+    version: RoomVersion
+    room_id: str | None
+    created_ts: int | None = None
+
+
 class RoomUpgrades:
     """Upgrades rooms.
 
@@ -79,12 +90,14 @@ class RoomUpgrades:
         if version.privileged_creators:
             additional_creators = list(dict.fromkeys(check_user_id(creator) for creator in additional_creators))
 
+        replacement = _Replacement(version, self._creation.new_room_id(version))
+
         def step(tx: WriteTransaction) -> str:
             old = room_of_member(tx, room_id, user_id)
             levels = room_state.power_levels(tx, old.state)
             if levels.user_level(user_id) < levels.event_level("m.room.tombstone", True):
                 raise Forbidden("You do not have the power to upgrade this room")
-            new = self._replace(tx, old, version, user_id, additional_creators)
+            new = self._replace(tx, old, replacement, user_id, additional_creators)
             self._transfer(tx, old, new, user_id)
             self._move_aliases(tx, old, new, user_id)
             if old.is_public:
@@ -98,21 +111,29 @@ class RoomUpgrades:
         return await self._db.write(step)
 
     def _replace(
-        self, tx: WriteTransaction, old: RoomRow, version: RoomVersion, user_id: str, additional_creators: list[str]
+        self,
+        tx: WriteTransaction,
+        old: RoomRow,
+        replacement: _Replacement,
+        user_id: str,
+        additional_creators: list[str],
     ) -> RoomRow:
         """The new room's first two events and the old room's tombstone, each naming the other room."""
         create = room_state.content_at(tx, old.state, "m.room.create")
         predecessor = {"room_id": old.room_id}
         content: dict[str, Any] = {"predecessor": predecessor}
         content |= {key: create[key] for key in ("type", "m.federate") if key in create}
+        version = replacement.version
         if version.privileged_creators and additional_creators:
             content["additional_creators"] = additional_creators
-        room_id = self._creation.new_room_id(version)
-        if room_id is not None:
-            predecessor["event_id"] = self._bury(tx, old, user_id, room_id).event_id
-            return self._creation.begin(tx, version, user_id, content, room_id)
+        if replacement.room_id is not None:
+            predecessor["event_id"] = self._bury(tx, old, user_id, replacement.room_id).event_id
+            return self._creation.begin(tx, version, user_id, content, replacement.room_id)
         # The new room's ID is a hash over its create event, which thus cannot name the tombstone that names the room.
-        new = self._creation.begin(tx, version, user_id, content, None)
+        new = self._creation.begin(tx, version, user_id, content, None, replacement.created_ts)
+        created = room_state.event_at(tx, new.state, "m.room.create")
+        assert created is not None
+        replacement.created_ts = created.event.origin_server_ts
         self._bury(tx, old, user_id, new.room_id)
         return new
 
