@@ -27,7 +27,7 @@ from tinyserver.protocol.errors import (
 )
 from tinyserver.protocol.identifiers import InvalidIdentifier, is_valid_namespaced_id, parse_mxc_uri, parse_user_id
 from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
-from tinyserver.storage import accounts, names, profiles
+from tinyserver.storage import accounts, events, names, profiles, user_directory
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
@@ -57,8 +57,11 @@ class ProfilePropagator(Protocol):
 class RemoteProfiles(Protocol):
     """Asks other servers for the profiles of their users."""
 
-    async def fetch(self, user_id: str, field: str | None) -> dict[str, Any]:
+    async def fetch(self, user_id: str, field: str | None, otherwise: dict[str, Any] | None) -> dict[str, Any]:
         """All fields, or the one asked for.
+
+        Args:
+            otherwise: what is known if the server does not answer soon; None: nothing.
 
         Raises:
             NotFound: no such user or field, or the server cannot be reached.
@@ -108,7 +111,7 @@ class Profiles:
             return fields
         if self._remote is None:
             raise NotFound("There is no profile of this user.")
-        return await self._remote.fetch(user_id, None)
+        return await self._remote.fetch(user_id, None, self._shown(user_id))
 
     async def get_field(self, user_id: str, field: str) -> dict[str, Any]:
         """One field of a user of any server, as an object with that one key.
@@ -122,10 +125,24 @@ class Profiles:
         if self._directory.is_local(user_id) or self._remote is None:
             fields = await self.get(user_id)
         else:
-            fields = await self._remote.fetch(user_id, field)
+            shown = self._shown(user_id)
+            fields = await self._remote.fetch(user_id, field, shown if shown and field in shown else None)
         if field not in fields:
             raise NotFound("The profile has no such field.")
         return {field: fields[field]}
+
+    def _shown(self, user_id: str) -> dict[str, Any] | None:
+        """What a room that everybody may look into shows of a user of another server; None if there is none."""
+
+        def step(tx: ReadTransaction) -> dict[str, Any] | None:
+            user = names.find(tx, user_id)
+            member = None if user is None else user_directory.seen_in(tx, user)
+            if member is None:
+                return None
+            content = events.get(tx, member).event.content
+            return {key: content[key] for key in sorted(_UNSPACED) if isinstance(content.get(key), str)}
+
+        return self._db.glance(step)
 
     async def put_field(self, requester: Requester, user_id: str, field: str, body: dict[str, Any]) -> None:
         """Set one field of one's own profile to what the body has under its name.

@@ -78,6 +78,10 @@ class FederationClient:
         """Whether a server could not be reached when it was last tried."""
         return self._destinations.state_of(destination) is not None
 
+    def fails(self, destination: str) -> bool:
+        """Whether the server failed lately: where there is a choice, others are asked first."""
+        return self._destinations.state_of(destination) is not None
+
     async def get(
         self,
         destination: str,

@@ -5,9 +5,12 @@ spec: server-server-api#querying-for-information, server-server-api#published-ro
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import orjson
 
 from tinyserver.directory.public_rooms import DirectoryQuery
 from tinyserver.federation.client import FederationClient
@@ -16,6 +19,7 @@ from tinyserver.outgoing.errors import HttpError, OutgoingError
 from tinyserver.protocol.errors import NotFound, Unknown
 from tinyserver.protocol.identifiers import domain_of, is_valid_room_id, is_valid_server_name
 from tinyserver.protocol.request_auth import path_of
+from tinyserver.storage.caches import BoundedCache
 
 ALIAS_TIMEOUT = 10.0
 PROFILE_TIMEOUT = 5.0
@@ -24,8 +28,15 @@ MAX_DIRECTORY_BYTES = 8 * 1024 * 1024
 MAX_PROFILE_BYTES = 128 * 1024
 PROFILE_FRESH = 60.0
 """Seconds for which a profile is not asked for again."""
-PROFILES_REMEMBERED = 300
+PATIENCE = 1.0
+"""Seconds for which a newer profile is waited for while something else is known."""
+_PROFILE_CACHE_BYTES = 512 * 1024
 _MAX_SERVERS = 20
+
+
+_ProfileKey = tuple[str, str | None]
+_Profile = tuple[float, dict[str, Any], int]
+"""When it was told, what, and about how many bytes it takes."""
 
 
 class RemoteQueries:
@@ -39,7 +50,8 @@ class RemoteQueries:
     def __init__(self, client: FederationClient, monotonic: Callable[[], float]) -> None:
         self._client = client
         self._monotonic = monotonic
-        self._profiles: OrderedDict[tuple[str, str | None], tuple[float, dict[str, Any]]] = OrderedDict()
+        self._profiles: BoundedCache[_ProfileKey, _Profile] = BoundedCache(_PROFILE_CACHE_BYTES, lambda each: each[2])
+        self._asking: dict[_ProfileKey, asyncio.Task[dict[str, Any]]] = {}
 
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
         """(room ID, servers in the room) of another server's alias.
@@ -67,34 +79,52 @@ class RemoteQueries:
         valid = [name for name in known if isinstance(name, str) and is_valid_server_name(name)]
         return room_id, list(dict.fromkeys([*valid[:_MAX_SERVERS], server]))
 
-    async def fetch(self, user_id: str, field: str | None) -> dict[str, Any]:
-        """The profile of a user of another server, or one field of it.
+    async def fetch(self, user_id: str, field: str | None, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The profile of a user of another server, or one field of it. What was told before, or is known otherwise, has
+        to do where the server does not answer soon; its answer is then there for the next time.
+
+        Args:
+            otherwise: what is known if the server has told nothing yet.
 
         Raises:
             NotFound: there is no such user or field, or the server cannot be asked at the moment.
 
         spec: server-server-api#get_matrixfederationv1queryprofile
         """
-        known = self._profiles.get((user_id, field))
-        if known is not None and self._monotonic() < known[0] + PROFILE_FRESH:
-            return known[1]
+        key = (user_id, field)
+        told = self._profiles.get(key)
+        if told is not None and self._monotonic() < told[0] + PROFILE_FRESH:
+            return told[1]
+        known = otherwise if told is None else told[1]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.ensure_future(self._ask_profile(key))
+            asking.add_done_callback(partial(self._asked, key))
+        try:
+            async with asyncio.timeout(None if known is None else PATIENCE):
+                return await asyncio.shield(asking)
+        except (OutgoingError, TimeoutError) as error:
+            if known is not None and not isinstance(error, HttpError):
+                return known  # better what it was than nothing
+            raise NotFound("There is no profile of this user, or its server cannot be reached.") from error
+
+    async def _ask_profile(self, key: _ProfileKey) -> dict[str, Any]:
+        user_id, field = key
         query: dict[str, str | int | bool | list[str]] = {"user_id": user_id}
         if field is not None:
             query["field"] = field
         path = path_of("_matrix", "federation", "v1", "query", "profile")
-        try:
-            answer = await self._client.get(
-                domain_of(user_id), path, query=query, timeout=PROFILE_TIMEOUT, max_bytes=MAX_PROFILE_BYTES
-            )
-        except OutgoingError as error:
-            if known is not None and not isinstance(error, HttpError):
-                return known[1]  # better what it was than nothing
-            raise NotFound("There is no profile of this user, or its server cannot be reached.") from error
-        self._profiles[(user_id, field)] = (self._monotonic(), answer)
-        self._profiles.move_to_end((user_id, field))
-        if len(self._profiles) > PROFILES_REMEMBERED:
-            self._profiles.popitem(last=False)
+        answer = await self._client.get(
+            domain_of(user_id), path, query=query, timeout=PROFILE_TIMEOUT, max_bytes=MAX_PROFILE_BYTES
+        )
+        weight = 500 + 4 * len(orjson.dumps(answer))
+        self._profiles.put(key, (self._monotonic(), answer, weight))
         return answer
+
+    def _asked(self, key: _ProfileKey, task: asyncio.Task[dict[str, Any]]) -> None:
+        self._asking.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told
 
     async def query(self, server_name: str, query: DirectoryQuery) -> dict[str, Any]:
         """A page of another server's directory of published rooms.

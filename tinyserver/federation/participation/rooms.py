@@ -137,7 +137,8 @@ class FederatedRooms:
         return None if room is None else member_event_of(tx, room, user_id)
 
     def _servers(self, user_id: str, room_id: str, via: Sequence[str]) -> list[str]:
-        """Whom to ask: who invited the user, who the client says, whom the room ID names, who was in the room."""
+        """Whom to ask: who invited the user, who the client says, whom the room ID names, who was in the room; last of
+        all those who fail."""
         found: dict[str, None] = {}
         member = self._db.glance(lambda tx: self._member(tx, user_id, room_id))
         if member is not None and member.membership == "invite":
@@ -148,7 +149,7 @@ class FederatedRooms:
         if len(found) < MAX_SERVERS:
             found |= dict.fromkeys(self._db.glance(lambda tx: _servers_of_members(tx, room_id)))
         found.pop(self._server_name, None)
-        return list(found)[:MAX_SERVERS]
+        return sorted(list(found)[:MAX_SERVERS], key=self._client.fails)
 
 
 def _servers_of_members(tx: ReadTransaction, room_id: str) -> list[str]:
