@@ -295,6 +295,17 @@ async def test_shared_secret_with_user_type(anybody: Client) -> None:
     assert done["home_server"] == "tiny.test"
 
 
+async def test_shared_secret_with_a_name(anybody: Client) -> None:
+    for displayname, status in (("The Named", 200), ("x" * 500, 400)):
+        nonce = (await anybody.request("GET", PATH))["nonce"]
+        name = f"named-{status}"
+        body = {"nonce": nonce, "username": name, "displayname": displayname, "password": "x" * 9}
+        body["mac"] = proof(nonce, name, "x" * 9, "notadmin")
+        await anybody.request("POST", PATH, body, expect=status)
+    assert await anybody.request("GET", "/profile/@named-200:tiny.test") == {"displayname": "The Named"}
+    await anybody.request("GET", "/profile/@named-400:tiny.test", expect=404)
+
+
 async def test_shared_secret_wrong(anybody: Client) -> None:
     nonce = (await anybody.request("GET", PATH))["nonce"]
     body = {"nonce": nonce, "username": "forged", "password": "x" * 9, "mac": proof(nonce, "forged", "y", "notadmin")}

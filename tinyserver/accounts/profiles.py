@@ -158,7 +158,7 @@ class Profiles:
         if field not in body:
             raise MissingParam(f"The body must have the key '{field}'.")
         value = body[field]
-        _check_value(field, value)
+        check_value(field, value)
         # Clients from before fields could be deleted set an empty string instead.
         await self._change(requester, field, None if field in _UNSPACED and value == "" else value)
 
@@ -256,7 +256,8 @@ def _check_may_change(requester: Requester, user_id: str, field: str) -> None:
         raise GuestAccessForbidden("Guests can only change their display name.")
 
 
-def _check_value(field: str, value: Any) -> None:
+def check_value(field: str, value: Any) -> None:
+    """Raises BadJson or InvalidParam for what a field cannot have."""
     if field not in _UNSPACED and field != "m.tz":
         return
     if not isinstance(value, str):

@@ -5,12 +5,14 @@ spec: client-server-api#legacy-account-registration, client-server-api#guest-acc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from tinyserver.accounts.authentication import TokenCache
 from tinyserver.accounts.passwords import PasswordHasher, check_new_password
+from tinyserver.accounts.profiles import DISPLAYNAME, check_value
 from tinyserver.accounts.registration_tokens import RegistrationTokens, RegistrationTokenStage
 from tinyserver.accounts.sessions import NewSession, Sessions, Tokens
 from tinyserver.accounts.tokens import digest, new_localpart
@@ -26,7 +28,7 @@ from tinyserver.protocol.errors import (
     UserInUse,
 )
 from tinyserver.protocol.identifiers import check_localpart
-from tinyserver.storage import accounts, names, registration_tokens
+from tinyserver.storage import accounts, names, profiles, registration_tokens
 from tinyserver.storage import sessions as stored_sessions
 from tinyserver.storage.database import Database
 from tinyserver.storage.email_sessions import EmailSessionRow
@@ -233,7 +235,13 @@ class Registration:
         return await self._db.write(step)
 
     async def register_trusted(
-        self, username: str, password: str, session: NewSession | None, *, admin: bool = False
+        self,
+        username: str,
+        password: str,
+        session: NewSession | None,
+        *,
+        displayname: str | None = None,
+        admin: bool = False,
     ) -> Registered:
         """Make an account on the word of somebody who administers the server, in every mode.
 
@@ -242,6 +250,8 @@ class Registration:
         """
         localpart = self.check_username(username)
         check_new_password(password)
+        if displayname:
+            check_value(DISPLAYNAME, displayname)
         if session is not None:
             session.check()
         hashed = await self._hasher.hash(password)
@@ -249,6 +259,8 @@ class Registration:
         def step(tx: WriteTransaction) -> Registered:
             user_id = self._check_free(tx, localpart)
             nid = self._add(tx, user_id, hashed, admin=admin)
+            if displayname:
+                profiles.put(tx, nid, json.dumps({DISPLAYNAME: displayname}), DISPLAYNAME, untold=False)
             return Registered(user_id, None if session is None else self._sessions.open(tx, nid, session))
 
         return await self._db.write(step)

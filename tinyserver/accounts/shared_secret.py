@@ -51,6 +51,7 @@ class SharedSecretRegistration:
         password: str,
         mac: str,
         *,
+        displayname: str | None,
         admin: bool,
         user_type: str | None,
         session: NewSession | None,
@@ -77,7 +78,9 @@ class SharedSecretRegistration:
         wanted = hmac.new(self._secret, "\0".join(parts).encode("utf-8"), hashlib.sha1).hexdigest()
         if not hmac.compare_digest(wanted.encode("ascii"), mac.encode("utf-8")):
             raise Forbidden("The HMAC is wrong: check the shared secret.")
-        return await self._registration.register_trusted(username, password, session, admin=admin)
+        return await self._registration.register_trusted(
+            username, password, session, displayname=displayname, admin=admin
+        )
 
     def _check_offered(self) -> None:
         if not self._secret:

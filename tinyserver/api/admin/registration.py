@@ -22,6 +22,7 @@ class SharedSecretBody(msgspec.Struct):
     username: str
     password: str
     mac: str
+    displayname: str | None = None
     admin: bool = False
     user_type: str | None = None
     inhibit_login: bool = False
@@ -50,6 +51,7 @@ class SharedSecretApi:
             body.username,
             body.password,
             body.mac,
+            displayname=body.displayname,
             admin=body.admin,
             user_type=body.user_type,
             session=session,
