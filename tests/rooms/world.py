@@ -17,8 +17,9 @@ from tinyserver.protocol.signing import SignatureError, SigningKey
 from tinyserver.push.notifications import NotificationMarks
 from tinyserver.push.rules import PushRules
 from tinyserver.rooms.append import Appender
+from tinyserver.rooms.asked_elsewhere import Ancestor
 from tinyserver.rooms.drafts import EventDraft, EventSigner
-from tinyserver.rooms.pipeline import Ancestor, EventPipeline, Received
+from tinyserver.rooms.pipeline import EventPipeline, Received
 from tinyserver.rooms.policy import NoPolicyServers, PolicyCheck
 from tinyserver.storage import events, names, room_state, rooms
 from tinyserver.storage.database import Database

@@ -268,16 +268,46 @@ class Inbox:
                 self._later[room] = asyncio.get_running_loop().call_later(seconds, self._work_on, room)
 
     async def _next(self, room: RoomRow) -> WaitingEvent | None:
+        """Admit what is due and lacks nothing any more, several by one commit. Returns the first that lacks something,
+        or None if nothing is due."""
         now = self._clock.now_ms()
+        while (first := self._db.glance(lambda tx: _first_due(tx, room, now))) is not None:
+            try:
+                waiting = await self._db.write(lambda tx: self._admit_due(tx, room, now), turn=self._writes)
+            except (StorageError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # a bug of ours; it is told when the event is tried alone
+                log.debug("events that wait in %s are tried one by one: %s", room.room_id, error)
+                return first
+            self._many_ends.look_at(room.nid)
+            if waiting is not None:
+                return waiting
+        return None
 
-        def due(tx: ReadTransaction) -> WaitingEvent | None:
-            return waiting_events.first_due(tx, room.nid, room.version, now)
-
-        waiting = self._db.glance(due)
-        if waiting is None or waiting.event is not None:
-            return waiting
-        await self._db.write(lambda tx: waiting_events.forget_stored(tx, room.nid))
-        return self._db.glance(due)
+    def _admit_due(self, tx: WriteTransaction, room: RoomRow, now: int) -> WaitingEvent | None:
+        """The step of `_next`. Returns an event that lacks something, or None: there was not enough time to tell."""
+        begun = monotonic()
+        has_tidied = is_any_admitted = False
+        lacking = None
+        while lacking is None and (waiting := _first_due(tx, room, now)) is not None:
+            if waiting.event is not None:
+                try:
+                    self._pipeline.admit(tx, room.nid, waiting.event)
+                except MissingAncestors:
+                    lacking = waiting
+                else:
+                    waiting_events.remove(tx, waiting.nid)
+                    is_any_admitted = True
+            elif has_tidied:
+                lacking = waiting
+            else:  # most have come by now, as ancestors of others
+                waiting_events.forget_stored(tx, room.nid)
+                has_tidied = True
+            if monotonic() > begun + STEP_SECONDS:
+                break
+        if is_any_admitted:
+            waiting_events.release(tx, room.nid)
+        return lacking
 
     def _servers(self, room: RoomRow, waiting: WaitingEvent, others: int) -> list[str]:
         """Whom to ask for what an event lacks: those who should have it, and some of the other servers of the room."""
@@ -316,6 +346,10 @@ class Inbox:
         due = self._clock.now_ms() + min(self._first_pause_ms << waiting.tries, LONGEST_PAUSE_MS)
         await self._db.write(lambda tx: waiting_events.tried(tx, waiting, lacks, due))
         return False
+
+
+def _first_due(tx: ReadTransaction, room: RoomRow, now: int) -> WaitingEvent | None:
+    return waiting_events.first_due(tx, room.nid, room.version, now)
 
 
 def _own_servers(waiting: WaitingEvent) -> list[str]:

@@ -9,7 +9,7 @@ from tinyserver.protocol.event_hashes import required_signers, verify_event_sign
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError, SigningKey
-from tinyserver.rooms.pipeline import Ancestor
+from tinyserver.rooms.asked_elsewhere import Ancestor
 from tinyserver.storage.rooms import RoomRow
 
 

@@ -20,24 +20,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any
 
 from tinyserver.clock import Clock
 from tinyserver.protocol.auth_rules import AuthError, auth_keys_for, check_auth
 from tinyserver.protocol.auth_state import CREATE
 from tinyserver.protocol.canonical_json import CanonicalJsonError
-from tinyserver.protocol.errors import BadJson, MatrixError, NotFound, RoomInUse, TooLarge, bare
-from tinyserver.protocol.event_hashes import check_content_hash
-from tinyserver.protocol.events import Event, parse_pdu
-from tinyserver.protocol.redaction import redact
+from tinyserver.protocol.errors import BadJson, MatrixError, NotFound, RoomInUse
+from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms import partial_state, sticky
 from tinyserver.rooms.append import Admission, Appender
+from tinyserver.rooms.asked_elsewhere import Ancestor, MissingEvents, Signatures
 from tinyserver.rooms.authorising import auth_state, authorise, is_allowed_by_auth_events
 from tinyserver.rooms.drafts import EventDraft, EventSigner
 from tinyserver.rooms.parents import Parents, parents_for
 from tinyserver.rooms.policy import PolicyCheck
+from tinyserver.rooms.received_pdus import parse_all
 from tinyserver.rooms.resolution import resolve_roots
 from tinyserver.rooms.suspension import check_suspension
 from tinyserver.storage import events, room_state, rooms, state_trie
@@ -50,40 +51,10 @@ PARSED_ON_LOOP = 8
 """More events than this are parsed and hashed on a thread: each takes about 100 us."""
 
 
+STEP_SECONDS = 0.03
+"""So long a step may take that admits several events: others wait for the writer."""
 MAX_RECONSIDERED = 20
 """So many rejected events are judged again for one that depends on them."""
-
-
-class Signatures(Protocol):
-    """Checks the signatures of other servers (implemented by the federation's key ring)."""
-
-    async def check(self, pdu: Mapping[str, Any], version: RoomVersion) -> None:
-        """Raise `SignatureError` unless every server whose signature the PDU needs has signed it."""
-
-    async def check_many(self, pdus: Sequence[Mapping[str, Any]], version: RoomVersion) -> list[SignatureError | None]:
-        """What `check` would raise for each of many PDUs, or None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ancestor:
-    """A checked event to be admitted. `state` are the nids of the state before it as another server told it, where not
-    all of its parents can be had; None: they are here by the time that it is its turn. In a room whose members are not
-    all known nobody is asked for it: `assumed` says that the state is taken for that with which we came in."""
-
-    event: Event
-    state: Sequence[int] | None = None
-    assumed: bool = False
-
-
-class MissingEvents(Protocol):
-    """Gets events that a stored room lacks from other servers (implemented by federation)."""
-
-    async def fetch(self, origin: str, room: RoomRow, event: Event, missing: Sequence[str]) -> Sequence[Ancestor]:
-        """Get the named ancestors or auth events of `event`, as far as they can be had.
-
-        Auth events are stored as outliers. The other ancestors come back in the order in which they are to be admitted,
-        at the end the event itself if its parents cannot all be had.
-        """
 
 
 class Outcome(Enum):
@@ -305,9 +276,9 @@ class EventPipeline:
             wrong with it.
         """
         if len(pdus) <= PARSED_ON_LOOP:
-            checked = _parse_all(room, pdus)
+            checked = parse_all(room, pdus)
         else:
-            checked = await asyncio.to_thread(_parse_all, room, pdus)
+            checked = await asyncio.to_thread(parse_all, room, pdus)
         parsed = [event for event in checked if isinstance(event, Event)]
         errors = iter(await self._signatures.check_many([event.pdu for event in parsed], room.version))
         return [(next(errors) or each) if isinstance(each, Event) else each for each in checked]
@@ -322,15 +293,29 @@ class EventPipeline:
             return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
         except MissingAncestors as missing:
             found = await self._missing_events.fetch(origin, room, event, missing.event_ids)
-        for ancestor in found:
-            with suppress(MissingAncestors):  # the event itself will miss it
-                admitted = await self._db.write(partial(self._admit_ancestor, room_nid=room.nid, ancestor=ancestor))
-                if ancestor.event.event_id == event.event_id:
-                    return admitted
+        done = 0
+        while done < len(found):
+            some = partial(self._admit_ancestors, room_nid=room.nid, ancestors=found[done:], event_id=event.event_id)
+            count, received = await self._db.write(some)
+            if received is not None:
+                return received
+            done += count
         return await self._db.write(lambda tx: self.admit(tx, room.nid, event))
 
-    def _admit_ancestor(self, tx: WriteTransaction, room_nid: int, ancestor: Ancestor) -> Received:
-        return self.admit(tx, room_nid, ancestor.event, ancestor.state, assumed=ancestor.assumed)
+    def _admit_ancestors(
+        self, tx: WriteTransaction, room_nid: int, ancestors: Sequence[Ancestor], event_id: str
+    ) -> tuple[int, Received | None]:
+        """Admit as many ancestors as there is time for in one step, up to the event itself: how many these were, and
+        what became of the event if it was one of them."""
+        begun, count = monotonic(), 0
+        while count < len(ancestors) and (not count or monotonic() < begun + STEP_SECONDS):
+            ancestor = ancestors[count]
+            count += 1
+            with suppress(MissingAncestors):  # the event itself will miss it
+                received = self.admit(tx, room_nid, ancestor.event, ancestor.state, assumed=ancestor.assumed)
+                if ancestor.event.event_id == event_id:
+                    return count, received
+        return count, None
 
     def admit(
         self,
@@ -483,27 +468,6 @@ class EventPipeline:
         marked = replace(admission, flags=flag)
         outcome = Outcome.REJECTED if flag is Flag.REJECTED else Outcome.SOFT_FAILED
         return Received(outcome, self._appender.append(tx, room, marked), reason)
-
-
-def _parse_all(room: RoomRow, pdus: Iterable[Any]) -> list[Event | MatrixError]:
-    return [_parse(room, pdu) for pdu in pdus]
-
-
-def _parse(room: RoomRow, pdu: Any) -> Event | MatrixError:
-    """A PDU's event without what others wrote beside it, redacted if its hash does not fit; or why it is none."""
-    try:
-        if isinstance(pdu, dict) and "unsigned" in pdu:
-            pdu = {name: value for name, value in pdu.items() if name != "unsigned"}
-        event = parse_pdu(pdu, room.version)
-        if event.room_id != room.room_id:
-            return BadJson(f"The event belongs to the room {event.room_id}")
-        if not check_content_hash(event.pdu):
-            event = parse_pdu(redact(event.pdu, room.version), room.version)
-        return event
-    except (BadJson, TooLarge) as error:
-        return bare(error)
-    except CanonicalJsonError as error:
-        return BadJson(f"The event holds a value that is not allowed in its room version: {error}")
 
 
 def _told_root(tx: WriteTransaction, room: RoomRow, state: Sequence[int] | None, *, assumed: bool) -> int | None:

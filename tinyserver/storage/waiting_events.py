@@ -16,7 +16,7 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 _COLUMNS = "nid, event_id, origin, tries, due, body"
 _IS_HERE = (
     "EXISTS (SELECT 1 FROM events INDEXED BY events_by_id WHERE substr(events.event_id, 1, 7) = substr({0}, 1, 7) "
-    "AND events.event_id = {0} AND state IS NOT NULL)"
+    "AND events.event_id = {0} AND events.state IS NOT NULL AND events.room = {1}.room)"
 )
 
 
@@ -151,7 +151,7 @@ def forget_stored(tx: WriteTransaction, room: int) -> None:
     """Names of a room's events need not be kept that are here by now."""
     tx.execute(
         "DELETE FROM waiting_events WHERE nid IN (SELECT w.nid FROM waiting_events w INDEXED BY waiting_events_named "
-        f"WHERE w.room = ? AND w.body IS NULL AND {_IS_HERE.format('w.event_id')})",
+        f"WHERE w.room = ? AND w.body IS NULL AND {_IS_HERE.format('w.event_id', 'w')})",
         (room,),
     )
 
@@ -168,7 +168,8 @@ def tried(tx: WriteTransaction, waiting: WaitingEvent, lacks: str | None, due: i
 
 def release(tx: WriteTransaction, room: int) -> None:
     """Let those events of a room be tried at once that lacked what is here by now."""
-    tx.execute(f"UPDATE waiting_events SET due = 0 WHERE room = ? AND due > 0 AND {_IS_HERE.format('lacks')}", (room,))
+    lacked = _IS_HERE.format("lacks", "waiting_events")
+    tx.execute(f"UPDATE waiting_events SET due = 0 WHERE room = ? AND due > 0 AND {lacked}", (room,))
 
 
 def release_all(tx: WriteTransaction, room: int) -> None:

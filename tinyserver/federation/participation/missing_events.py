@@ -17,7 +17,7 @@ from tinyserver.federation.participation.states import RemoteStates
 from tinyserver.outgoing.errors import AnswerMalformed, OutgoingError, Unreachable
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.request_auth import path_of
-from tinyserver.rooms.pipeline import Ancestor
+from tinyserver.rooms.asked_elsewhere import Ancestor
 from tinyserver.storage import events, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow

@@ -13,8 +13,8 @@ from tinyserver.protocol.event_hashes import check_content_hash
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.identifiers import domain_of, is_valid_user_id
 from tinyserver.rooms.append import EventFollower
+from tinyserver.rooms.asked_elsewhere import Signatures
 from tinyserver.rooms.out_of_band import is_resident, member_event_of, set_out_of_band
-from tinyserver.rooms.pipeline import Signatures
 from tinyserver.storage import rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
