@@ -280,6 +280,9 @@ async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, 
         listed = await command("list")
         assert f"come  {bridge.sender}, http://127.0.0.1:{bridge.port}" in listed.stdout
         assert bridge.as_token not in listed.stdout
+        stored = b"".join(file.read_bytes() for file in fresh_server.data_dir.iterdir() if file.is_file())
+        assert bridge.hs_token.encode() in stored
+        assert bridge.as_token.encode() not in stored
         assert (await command("remove", "come")).returncode == 0
         await client.request("GET", "/account/whoami", expect=401, errcode="M_UNKNOWN_TOKEN")
         await alice.send(room, "not told")

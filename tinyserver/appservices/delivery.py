@@ -228,6 +228,7 @@ class Delivery:
 
     def _failed(self, line: _Line, why: str) -> None:
         loop = asyncio.get_running_loop()
+        why = " ".join(why.split())[:500]
         if line.error is None:
             log.warning("the application service %s takes no transactions: %s", line.service.id, why)
         line.error = why

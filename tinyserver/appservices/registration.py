@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tinyserver.accounts.tokens import digest
 from tinyserver.outgoing.errors import OutgoingError
 from tinyserver.outgoing.targets import target_of_url
 from tinyserver.protocol.identifiers import is_valid_user_id
@@ -47,10 +48,10 @@ class RegistrationFile(msgspec.Struct):
 
     id: str
     url: str | None
-    as_token: str
     hs_token: str
     sender_localpart: str
     namespaces: NamespacesTable | None
+    as_token: str | None = None
     rate_limited: bool | None = True
     receive_ephemeral: bool | None = None
     push_ephemeral: bool | None = msgspec.field(default=None, name="de.sorunome.msc2409.push_ephemeral")
@@ -72,6 +73,7 @@ class Registration:
 
     Attributes:
         url: where the service listens, without a slash at its end (None: nowhere).
+        token_hash: the SHA-256 of its `as_token`; the token itself is not kept.
         receives_ephemeral: whether it is told of typing, receipts and presence.
         ephemeral_keys: how that is called in its transactions.
         receives_device_news: whether it is told of device lists and of the keys of its devices (MSC3202).
@@ -80,7 +82,7 @@ class Registration:
 
     id: str
     url: str | None
-    as_token: str
+    token_hash: bytes
     hs_token: str
     sender_localpart: str
     users: tuple[Namespace, ...]
@@ -91,6 +93,8 @@ class Registration:
     ephemeral_keys: tuple[str, ...]
     receives_device_news: bool
     protocols: tuple[str, ...]
+    stored: str
+    """What `stored_registration` makes it from again."""
 
 
 def parse_registration(text: str, server_name: str) -> Registration:
@@ -100,20 +104,41 @@ def parse_registration(text: str, server_name: str) -> Registration:
         RegistrationError: it is no YAML, or lacks something, or holds something that cannot be used.
     """
     found = _decoded(text)
-    for key in ("id", "as_token", "hs_token"):
-        value = getattr(found, key)
-        if not value or len(value) > _MAX_TEXT or not value.isprintable():
-            raise RegistrationError(f"'{key}' must be text of 1 to {_MAX_TEXT} printable characters")
-    for key in ("as_token", "hs_token"):
-        if not getattr(found, key).isascii() or " " in getattr(found, key):
-            raise RegistrationError(f"'{key}' must be ASCII without spaces: it is sent in a header")
+    token, found.as_token = found.as_token, None
+    _check_text("as_token", token)
+    return _checked(found, digest(token or ""), server_name)
+
+
+def stored_registration(stored: str, token_hash: bytes, server_name: str) -> Registration:
+    """A registration that was checked when it was stored.
+
+    Raises:
+        RegistrationError: it cannot be used any more.
+    """
+    try:
+        found = msgspec.json.decode(stored, type=RegistrationFile)
+    except msgspec.MsgspecError as error:
+        raise RegistrationError(str(error)) from error
+    return _checked(found, token_hash, server_name)
+
+
+def _check_text(key: str, value: str | None) -> None:
+    if not value or len(value) > _MAX_TEXT or not value.isprintable():
+        raise RegistrationError(f"'{key}' must be text of 1 to {_MAX_TEXT} printable characters")
+    if key != "id" and (not value.isascii() or " " in value):
+        raise RegistrationError(f"'{key}' must be ASCII without spaces: it is sent in a header")
+
+
+def _checked(found: RegistrationFile, token_hash: bytes, server_name: str) -> Registration:
+    _check_text("id", found.id)
+    _check_text("hs_token", found.hs_token)
     if not found.sender_localpart or not is_valid_user_id(f"@{found.sender_localpart}:{server_name}"):
         raise RegistrationError("'sender_localpart' must be the part of a user ID between the @ and the colon")
     names = found.namespaces or NamespacesTable()
     return Registration(
         id=found.id,
         url=_checked_url(found.url),
-        as_token=found.as_token,
+        token_hash=token_hash,
         hs_token=found.hs_token,
         sender_localpart=found.sender_localpart,
         users=_compiled("users", names.users),
@@ -124,6 +149,7 @@ def parse_registration(text: str, server_name: str) -> Registration:
         ephemeral_keys=_ephemeral_keys(found),
         receives_device_news=bool(found.device_news),
         protocols=_checked_protocols(found.protocols or []),
+        stored=msgspec.json.encode(found).decode(),
     )
 
 

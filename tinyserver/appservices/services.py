@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tinyserver.accounts.tokens import digest
 from tinyserver.appservices.registration import (
     MAX_BYTES,
     Namespace,
     Registration,
     RegistrationError,
     parse_registration,
+    stored_registration,
 )
 from tinyserver.clock import Clock
 from tinyserver.config import ConfigError
@@ -140,7 +140,7 @@ class Services:
             for registration in self._configured:
                 row = known.get(registration.id)
                 is_new = row is None or row.registration is not None
-                nid = appservices.put(tx, registration.id, None) if row is None or is_new else row.nid
+                nid = appservices.put(tx, registration.id, b"", None) if row is None or is_new else row.nid
                 found.append(Service(registration, self._server_name, nid))
             for row in known.values():
                 if row.service_id in configured:
@@ -149,7 +149,7 @@ class Services:
                     appservices.remove(tx, row.nid)
                     continue
                 try:
-                    registration = parse_registration(row.registration, self._server_name)
+                    registration = stored_registration(row.registration, row.token_hash, self._server_name)
                 except RegistrationError as error:
                     log.error("the application service %s cannot be used any more: %s", row.service_id, error)
                     continue
@@ -179,11 +179,11 @@ class Services:
         if before is not None and before.is_configured:
             raise RegistrationError(f"{registration.id} is registered in a file of the configuration: change it there")
         others = [service.registration for service in self.all if service is not before]
-        if any(other.as_token == registration.as_token for other in others):
+        if any(other.token_hash == registration.token_hash for other in others):
             raise RegistrationError("another application service has the same as_token")
 
         def step(tx: WriteTransaction) -> Service:
-            nid = appservices.put(tx, registration.id, text)
+            nid = appservices.put(tx, registration.id, registration.token_hash, registration.stored)
             service = Service(registration, self._server_name, nid, is_configured=False)
             self._make_users(tx, [service])
             tx.on_commit(lambda: self._set([*(each for each in self.all if each.id != service.id), service]))
@@ -218,7 +218,7 @@ class Services:
         for service in self.all:
             service.not_owned = self._own_account
         self.listening = tuple(service for service in self.all if service.registration.url is not None)
-        self._by_token = {digest(service.registration.as_token): service for service in self.all}
+        self._by_token = {service.registration.token_hash: service for service in self.all}
         self.generation += 1
         for tell in self.on_change:
             tell()
@@ -258,14 +258,14 @@ class Services:
 
 def _check_distinct(registrations: Sequence[Registration]) -> None:
     ids: set[str] = set()
-    tokens: dict[str, str] = {}
+    tokens: dict[bytes, str] = {}
     for each in registrations:
         if each.id in ids:
             raise ConfigError(f"appservices.files: two application services have the id {each.id}")
-        if each.as_token in tokens:
-            raise ConfigError(f"appservices.files: {tokens[each.as_token]} and {each.id} have the same as_token")
+        if each.token_hash in tokens:
+            raise ConfigError(f"appservices.files: {tokens[each.token_hash]} and {each.id} have the same as_token")
         ids.add(each.id)
-        tokens[each.as_token] = each.id
+        tokens[each.token_hash] = each.id
 
 
 def _read(file: str, server_name: str) -> Registration:

@@ -27,10 +27,12 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """A service; `registration` is its YAML, or None where that stands in a file of the configuration."""
+    """A service; `registration` is JSON, or None where it stands in a file of the configuration. `token_hash` is the
+    SHA-256 of its token."""
 
     nid: int
     service_id: str
+    token_hash: bytes
     registration: str | None
 
 
@@ -53,15 +55,15 @@ class StoredTransaction:
 
 def all_services(tx: ReadTransaction) -> list[ServiceRow]:
     """Every service; administrators add them, so they are few."""
-    return [ServiceRow(*row) for row in tx.execute("SELECT nid, service_id, registration FROM appservices")]
+    return [ServiceRow(*row) for row in tx.execute("SELECT nid, service_id, token_hash, registration FROM appservices")]
 
 
-def put(tx: WriteTransaction, service_id: str, registration: str | None) -> int:
+def put(tx: WriteTransaction, service_id: str, token_hash: bytes, registration: str | None) -> int:
     """Add a service, or give it another registration; its number."""
     tx.execute(
-        "INSERT INTO appservices (service_id, registration, lists_until) VALUES (?, ?, ?) "
-        "ON CONFLICT (service_id) DO UPDATE SET registration = excluded.registration",
-        (service_id, registration, tx.next_position()),
+        "INSERT INTO appservices (service_id, token_hash, registration, lists_until) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (service_id) DO UPDATE SET token_hash = excluded.token_hash, registration = excluded.registration",
+        (service_id, token_hash, registration, tx.next_position()),
     )
     nid: int = tx.value("SELECT nid FROM appservices WHERE service_id = ?", (service_id,))
     return nid

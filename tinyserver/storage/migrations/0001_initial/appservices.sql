@@ -2,7 +2,8 @@
 CREATE TABLE appservices (
     nid          INTEGER PRIMARY KEY AUTOINCREMENT,
     service_id   TEXT NOT NULL UNIQUE,
-    registration TEXT,                      -- the YAML that an administrator handed in
+    token_hash   BLOB NOT NULL,             -- SHA-256 of the as_token that an administrator handed in
+    registration TEXT,                      -- JSON: the rest of it
     lists_until  INTEGER NOT NULL           -- up to this position the service was told whose devices changed
 ) STRICT;
 
