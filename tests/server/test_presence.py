@@ -86,6 +86,28 @@ async def test_a_new_name_comes_with_presence(server: TinyServer, new_user: NewU
     assert set(await get(alice, bob)) == {"presence", "last_active_ago", "currently_active"}
 
 
+async def test_ignored_users_are_not_seen(server: TinyServer, new_user: NewUser) -> None:
+    alice, bob, carol = await new_user("alice"), await new_user("bob"), await new_user("carol")
+    room = await alice.create_room(bob, carol)
+    ignored = {"ignored_users": {bob.user_id: {}}}
+    await alice.request("PUT", f"/user/{alice.user_id}/account_data/m.ignored_user_list", ignored)
+    await alice.sync_on()
+    for user in (bob, carol):
+        await put(user, "unavailable", status_msg="here I am")
+        await user.typing(room)
+    seen: list[Any] = []
+
+    def carol_is_seen(answer: Any) -> bool:
+        seen.append(answer)
+        return presence_of(answer, carol) is not None
+
+    await alice.sync_until(carol_is_seen)
+    first = await alice.sync()
+    typing = [e for e in first["rooms"]["join"][room]["ephemeral"]["events"] if e["type"] == "m.typing"]
+    assert [event["content"]["user_ids"] for event in typing] == [[carol.user_id]]
+    assert [answer for answer in (*seen, first) if presence_of(answer, bob)] == []
+
+
 async def test_strangers_see_nothing(server: TinyServer, new_user: NewUser) -> None:
     alice, bob = await new_user("alice"), await new_user("bob")
     await bob.sync_on()

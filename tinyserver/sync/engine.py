@@ -135,7 +135,9 @@ class SyncEngine:
         presence: Sequence[Mapping[str, object]] = ()
         if moment < until.moment:
             presence = self._sources.presence.changed_since(user, moment)
-        typing = self.typing_news(joined, moment)
+            if ignored:
+                presence = [event for event in presence if event["sender"] not in ignored]
+        typing = self.typing_news(joined, moment, ignored)
         if since is None:
             return Plan(
                 request,
@@ -184,13 +186,14 @@ class SyncEngine:
             ignored = follower.ignored = self._db.glance(lambda tx: _ignored_by(tx, follower.user))
         return joined, ignored
 
-    def typing_news(self, joined: frozenset[int], moment: int) -> dict[int, Sequence[str]]:
-        """Who is typing, in those of some rooms where that changed after a moment; from 0 where anybody is."""
-        typing = {}
+    def typing_news(self, joined: frozenset[int], moment: int, ignored: frozenset[str]) -> dict[int, Sequence[str]]:
+        """Who is typing, in those of some rooms where that changed after a moment; from 0 where anybody is. Users who
+        are `ignored` type unseen."""
+        typing: dict[int, Sequence[str]] = {}
         if self._bell.moment > moment:
             for room in self._bell.room_moments.after(moment):
                 if room in joined:
-                    users = self._sources.typing.users_in(room)
+                    users = [user for user in self._sources.typing.users_in(room) if user not in ignored]
                     if users or moment:
                         typing[room] = users
         return typing

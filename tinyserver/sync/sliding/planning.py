@@ -275,8 +275,8 @@ class Planner:
         since = 0 if point is None else point.position
         moment = 0 if point is None or point.tag != bell.tag else point.moment
         joined, ignored = self._engine.read_follower(follower, until.position)
-        typing = self._engine.typing_news(joined, moment)
-        typing_now = typing if moment == 0 else self._engine.typing_news(joined, 0)
+        typing = self._engine.typing_news(joined, moment, ignored)
+        typing_now = typing if moment == 0 else self._engine.typing_news(joined, 0, ignored)
         in_order = self._in_order(request, base, since, ignored, loaded)
         arranged = {}
         for name, spec in request.lists.items():
