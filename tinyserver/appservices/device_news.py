@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from tinyserver.appservices.interests import Interests
@@ -24,6 +25,9 @@ from tinyserver.storage.memberships import Membership
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
+MAX_LEFT = 500
+"""Of how many members is said that they need not be followed any more when a service leaves a room. To go on following
+somebody does no harm, and each of them is looked up."""
 _LISTS = "org.matrix.msc3202.device_lists"
 _COUNTS = ("org.matrix.msc3202.device_one_time_keys_count", "org.matrix.msc3202.device_one_time_key_counts")
 _UNUSED = "org.matrix.msc3202.device_unused_fallback_key_types"
@@ -122,11 +126,12 @@ class DeviceNews:
             if _had_others(tx, service, stored, user):
                 return
             concerned |= {member for member, _ in memberships.members(tx, stored.room, Membership.JOIN)}
-        for each in concerned:
-            if self._interests.share_a_room(tx, service, each):
-                if joins:
-                    lists.changed.add(each)
-            elif leaves:
+        if joins:
+            if service.nid in self._interests.present_in(tx, stored.room):
+                lists.changed |= concerned
+            return
+        for each in islice(concerned, MAX_LEFT):
+            if not self._interests.share_a_room(tx, service, each):
                 lists.left.add(each)
 
     def _concerned(
