@@ -1,8 +1,8 @@
 """Fixtures of the tests that talk to a real server process.
 
 `server` is one process for the whole test module; a module sets its config by a global `SERVER_CONFIG = {...}` (laid
-over the generated one) and its environment by `SERVER_ENVIRONMENT`. Tests on it keep apart by making their own users:
-`new_user`.
+over the generated one), or, with a mail server, by a function `config_with(mails)`, and its environment by
+`SERVER_ENVIRONMENT`. Tests on it keep apart by making their own users: `new_user`.
 `fresh_server` is a process for one test alone, to be killed and restarted; `make_server` makes several.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from ..mail_server import MailServer
 from .client import Client
 from .harness import TinyServer
 
@@ -32,9 +33,19 @@ def _options(module: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def mails() -> Iterator[MailServer]:
+    """A mail server for the module."""
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def module_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
     """The module's server process; tests use `server`, which also looks at the log."""
-    server = TinyServer(tmp_path_factory.mktemp("server"), **_options(request.module))
+    options = _options(request.module)
+    if hasattr(request.module, "config_with"):
+        options["config"] = request.module.config_with(request.getfixturevalue("mails"))
+    server = TinyServer(tmp_path_factory.mktemp("server"), **options)
     server.start()
     try:
         yield server

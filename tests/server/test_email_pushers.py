@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from ..mail_server import MailServer, html, plain
 from .client import Client
@@ -19,27 +16,12 @@ from .test_threepids import add, with_mail
 DELAY, PAUSE = 0.2, 2.5
 
 
-@pytest.fixture(scope="module")
-def mails() -> Iterator[MailServer]:
-    with MailServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def module_server(mails: MailServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
-    server = TinyServer(tmp_path_factory.mktemp("server"), config=config(mails))
-    server.start()
-    try:
-        yield server
-        server.stop()
-    finally:
-        server.kill()
-    server.log.check()
-
-
 def config(mails: MailServer, pause: float = PAUSE, **more: Any) -> dict[str, Any]:
     times = {"delay": f"{DELAY}s", "pause": f"{pause}s", "longest_pause": "1h"}
     return {**with_mail(mails), "mail_notifications": {**times, **more}}
+
+
+config_with = config
 
 
 def pusher(address: str, **changes: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,26 +17,6 @@ _numbers = itertools.count(1)
 NEW = "looking-glass-1871"
 
 
-@pytest.fixture(scope="module")
-def mails() -> Iterator[MailServer]:
-    with MailServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def module_server(mails: MailServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from .harness import TinyServer
-
-    server = TinyServer(tmp_path_factory.mktemp("server"), config=with_mail(mails))
-    server.start()
-    try:
-        yield server
-        server.stop()
-    finally:
-        server.kill()
-    server.log.check()
-
-
 @pytest.fixture
 def anybody(server: Any, connect: Any) -> Client:
     client: Client = connect(server)
@@ -47,6 +26,9 @@ def anybody(server: Any, connect: Any) -> Client:
 def with_mail(mails: MailServer, **registration: Any) -> dict[str, Any]:
     smtp = {"host": "127.0.0.1", "port": mails.port, "tls": "none", "from": "tiny <no-reply@tiny.test>"}
     return {"smtp": smtp, "registration": {"mode": "open", "allow_guests": True, **registration}}
+
+
+config_with = with_mail
 
 
 def new_address(name: str = "ada") -> str:

@@ -25,24 +25,12 @@ from tinyserver.storage.database import Database
 from tinyserver.storage.devices import DeviceRow
 from tinyserver.storage.email_sessions import EmailSessionRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.threepids.validation import STAGE as _EMAIL
+from tinyserver.threepids.validation import EmailStage, EmailValidation, Purpose
 
 log = logging.getLogger(__name__)
 
 _PASSWORD = "m.login.password"
-_EMAIL = "m.login.email.identity"
-
-
-class EmailProofs(Protocol):
-    """Mail addresses that were proved for a new password."""
-
-    @property
-    def is_offered(self) -> bool:
-        """Whether mail addresses can be proved."""
-        ...
-
-    def spend(self, tx: WriteTransaction, session: EmailSessionRow) -> None:
-        """Use a validated session up. Raises ThreepidAuthFailed."""
-        ...
 
 
 class AddressBindings(Protocol):
@@ -70,7 +58,7 @@ class AccountManagement:
     Args:
         departures: takes users out of their rooms when their account is closed.
         bindings: taken back when an account is closed.
-        emails, email_stage: mail addresses that were proved, and the stage that looks at them.
+        emails: mail addresses, which can be proved instead of a password.
     """
 
     def __init__(
@@ -84,8 +72,7 @@ class AccountManagement:
         last_seen: LastSeen,
         departures: RoomDepartures | None = None,
         bindings: AddressBindings | None = None,
-        emails: EmailProofs | None = None,
-        email_stage: Stage | None = None,
+        emails: EmailValidation | None = None,
     ) -> None:
         self._db = db
         self._cache = cache
@@ -97,7 +84,6 @@ class AccountManagement:
         self._departures = departures
         self._bindings = bindings
         self._emails = emails
-        self._email_stage = email_stage
 
     async def change_password(
         self, requester: Requester | None, new_password: str, auth: Mapping[str, Any] | None, *, logout_devices: bool
@@ -282,8 +268,8 @@ class AccountManagement:
         stages: dict[str, Stage] = {
             _PASSWORD: PasswordStage(self._passwords, None if requester is None else requester.user_nid)
         }
-        if by_mail and self._emails is not None and self._emails.is_offered and self._email_stage is not None:
-            stages[_EMAIL] = self._email_stage
+        if by_mail and self._emails is not None and self._emails.is_offered:
+            stages[_EMAIL] = EmailStage(self._emails, Purpose.PASSWORD)
         return await self._uia.authorise(
             auth,
             operation=f"{what} of {'anybody' if requester is None else requester.user_id}",

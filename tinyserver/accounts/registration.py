@@ -33,30 +33,14 @@ from tinyserver.storage import sessions as stored_sessions
 from tinyserver.storage.database import Database
 from tinyserver.storage.email_sessions import EmailSessionRow
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
+from tinyserver.threepids.validation import STAGE as EMAIL
+from tinyserver.threepids.validation import EmailStage, EmailValidation, Purpose
 
 DUMMY = "m.login.dummy"
 TOKEN = "m.login.registration_token"
-EMAIL = "m.login.email.identity"
 
 Mode = Literal["open", "token", "closed"]
 EmailMode = Literal["no", "optional", "required"]
-
-
-class EmailProofs(Protocol):
-    """Mail addresses that were proved."""
-
-    @property
-    def is_offered(self) -> bool:
-        """Whether mail addresses can be proved."""
-        ...
-
-    def attach(self, tx: WriteTransaction, user: int, session: EmailSessionRow) -> None:
-        """Give the address of a validated session to a user (nid).
-
-        Raises:
-            ThreepidInUse, ThreepidAuthFailed, ThreepidDenied.
-        """
-        ...
 
 
 class NameReservations(Protocol):
@@ -103,7 +87,7 @@ class Registration:
         mode: who may register: anybody, who has a registration token, or nobody.
         allow_guests: whether there are guest accounts.
         reservations: those who lay claim to user IDs.
-        emails, email_mode, email_stage: mail addresses, whether they are asked for, and the stage that does it.
+        emails, email_mode: mail addresses, and whether they are asked for where they can be proved.
     """
 
     def __init__(
@@ -120,9 +104,8 @@ class Registration:
         mode: Mode,
         allow_guests: bool,
         reservations: Sequence[NameReservations] = (),
-        emails: EmailProofs | None = None,
+        emails: EmailValidation | None = None,
         email_mode: EmailMode = "no",
-        email_stage: Stage | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -137,9 +120,9 @@ class Registration:
         self._reservations = reservations
         self._stages: dict[str, Stage] = {DUMMY: DummyStage(), TOKEN: RegistrationTokenStage(tokens)}
         self._emails = emails if emails is not None and emails.is_offered else None
-        self._email_mode: EmailMode = "no" if self._emails is None or email_stage is None else email_mode
-        if email_stage is not None:
-            self._stages[EMAIL] = email_stage
+        self._email_mode: EmailMode = "no" if self._emails is None else email_mode
+        if self._emails is not None:
+            self._stages[EMAIL] = EmailStage(self._emails, Purpose.REGISTER)
 
     async def register(self, request: RegistrationRequest, auth: Mapping[str, Any] | None) -> Registered:
         """Register an ordinary account.

@@ -89,7 +89,6 @@ class AccountParts:
             reservations=[appservices.services, core.own_account],
             emails=self.mail.validation,
             email_mode=config.email,
-            email_stage=self.mail.registration_stage,
         )
         self.login = Login(core.db, self.sessions, self.passwords, self.uia, time.monotonic)
         service_accounts = appservices.accounts(self.sessions, self.login)
@@ -114,7 +113,6 @@ class AccountParts:
             departures=rooms.membership,
             bindings=rooms.identity.bindings,
             emails=self.mail.validation,
-            email_stage=self.mail.password_stage,
         )
         router.add(AccountApi(self.management))
         self.administration = AccountAdministration(

@@ -13,11 +13,11 @@ from tinyserver.mail.mailer import Mailer
 from tinyserver.server.core import Core
 from tinyserver.server.transport import Transport
 from tinyserver.threepids.contacts import Contacts
-from tinyserver.threepids.validation import EmailStage, EmailValidation, Purpose
+from tinyserver.threepids.validation import EmailValidation
 
 
 class MailParts:
-    """The parts. `validation` proves addresses, the stages ask whether that was done."""
+    """The parts: `mailer` sends, `validation` proves addresses, `contacts` are those of accounts."""
 
     def __init__(self, core: Core, transport: Transport) -> None:
         self._core = core
@@ -32,8 +32,6 @@ class MailParts:
             lambda address: limiter.spend(Limit.MAIL, address),
             config.registration.email_domains,
         )
-        self.registration_stage = EmailStage(self.validation, Purpose.REGISTER)
-        self.password_stage = EmailStage(self.validation, Purpose.PASSWORD)
 
     def serve(
         self, router: Router, registration: Registration, passwords: PasswordCheck, uia: UserInteractiveAuth
