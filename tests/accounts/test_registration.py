@@ -92,7 +92,7 @@ def proof(nonce: str, name: str) -> str:
 
 async def by_secret(world: World, nonce: str, name: str) -> None:
     await world.shared_secret.register(
-        nonce, name, "pass", proof(nonce, name), admin=False, user_type=None, session=None
+        nonce, name, "pass", proof(nonce, name), admin=False, user_type=None, session=None, displayname=None
     )
 
 
