@@ -123,3 +123,23 @@ async def test_an_invite_that_is_no_longer_allowed_when_it_comes_back_signed_lea
             await membership.invite_elsewhere(world.db.glance(lambda tx: rooms.get(tx, room)), draft)
         assert len(made) == 1
         assert world.db.glance(lambda tx: events.by_id(tx, made[0])) is None
+
+
+async def test_a_server_that_the_room_shuts_out_invites_nobody(world: World) -> None:
+    await world.db.write(lambda tx: accounts.add(tx, BOB, None, created=0))
+    async with open_house(world) as house:
+        inbound = InboundInvites(house.db, world.key_ring, US, world.identity.key)
+        peer = await world.peer()
+        room = await house.public_room("11")
+        await house.join(peer, room)
+        base = house.rooms.snapshot(room)
+        sender = f"@bob:{peer.name}"
+        pdu = house.rooms.remote_event(
+            peer.name, base, sender, "m.room.member", {"membership": "invite"}, state_key=BOB
+        )
+        event_id = house.rooms.id_of(pdu, room)
+        await inbound.receive(peer.name, house.room_id(room), event_id, "11", pdu, [])
+        acl = {"allow": ["*"], "deny": ["127.0.0.1"]}
+        await house.rooms.send(room, ALICE, "m.room.server_acl", acl, state_key="")
+        with pytest.raises(Forbidden):
+            await inbound.receive(peer.name, house.room_id(room), event_id, "11", pdu, [])

@@ -33,6 +33,7 @@ from tinyserver.rooms.append import EventFollower
 from tinyserver.rooms.member_checks import check_not_blocked, check_wants_invites
 from tinyserver.rooms.on_demand import NothingOnDemand, OnDemand
 from tinyserver.rooms.out_of_band import is_resident, set_out_of_band, with_stripped_state
+from tinyserver.rooms.server_acls import allows
 from tinyserver.rooms.stripped import stripped_events
 from tinyserver.storage import accounts, rooms
 from tinyserver.storage.database import Database
@@ -83,7 +84,7 @@ class InboundInvites:
         Raises:
             IncompatibleRoomVersion: the room is of a version that is not known here.
             InvalidParam, BadJson, TooLarge: it is no invite for a user of this server by one of the origin.
-            Forbidden: it is not signed as it must be, or the room is blocked here.
+            Forbidden: it is not signed as it must be, the room is blocked here, or it shuts the origin out.
             NotFound, InviteBlocked: the user does not exist, or wants no invites.
         """
         version = ROOM_VERSIONS.get(room_version)
@@ -104,8 +105,11 @@ class InboundInvites:
             assert event.state_key is not None
             check_not_blocked(tx, room_id)
             self._check_user(tx, event.state_key)
-            if not is_resident(tx, rooms.find(tx, room_id)):  # else it comes the way of all events
+            room = rooms.find(tx, room_id)
+            if room is None or not is_resident(tx, room):
                 set_out_of_band(tx, kept, self._followers)
+            elif not allows(tx, room, origin):  # else it comes the way of all events
+                raise Forbidden(f"{origin} is shut out of the room {room_id} by its access control list")
 
         await self._db.write(step)
         return signed
