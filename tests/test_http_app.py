@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 
 from tinyserver.accounts.requester import Requester
+from tinyserver.api import listeners
 from tinyserver.api.app import build_app
 from tinyserver.api.bodies import MAX_NESTING, BodyReader
 from tinyserver.api.calls import Call, NoBody, NoQuery
@@ -514,3 +515,36 @@ def test_any_body_is_decoded_or_refused(raw: bytes) -> None:
         except MatrixError as error:
             if error.status != 400:
                 raise
+
+
+async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "_STALL_SECONDS", 0.2)
+    sent, gone = 0, asyncio.Event()
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        watching = asyncio.ensure_future(until_gone(receive))
+        while not gone.is_set():
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+            sent += 100_000
+        await watching
+
+    async def until_gone(receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    listener = HttpListener(Listener(address="127.0.0.1:0"), endless)
+    await listener.open()
+    host, port = listener.url.removeprefix("http://").split(":")
+    slow, writer = await asyncio.open_connection(host, int(port), limit=1000)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await slow.readexactly(200_000)
+    assert not gone.is_set()  # who reads is served on
+    async with asyncio.timeout(10):
+        await gone.wait()
+    assert sent < 50_000_000
+    writer.transport.abort()
+    listener.stop_accepting()
+    await listener.finish(5)

@@ -29,6 +29,8 @@ UNIX = "unix:"
 
 _HEAD_SECONDS = 30.0  # for the head of a request to arrive
 _HEAD_BYTES = 64 * 1024
+_STALL_SECONDS = 60.0  # in which the other side must take so much of an answer that waits for it:
+_STALL_BYTES = 16 * 1024
 _IDLE_SECONDS = 75  # how long a connection may wait for its next request
 _JOINED_BYTES = 64 * 1024  # a body of up to so many bytes is copied behind its head
 _BACKLOG = 256
@@ -165,12 +167,15 @@ class _Connections(set[Any]):
 
 
 class _GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit in bytes and in seconds for the head of a request.
+    """uvicorn's protocol with a limit in bytes and in seconds for the head of a request, and one in seconds for an
+    answer that is not taken.
 
-    Without it, a client that never finishes its headers holds a connection and memory for ever.
+    Without them, a client that never finishes its headers, or does not read, holds a connection and memory for ever.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _untaken = 0
     _in_head = False
     _head_bytes = 0
 
@@ -187,8 +192,18 @@ class _GuardedProtocol(HttpToolsProtocol):
         elif self._in_head and self._deadline is None:
             self._start_deadline()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._untaken = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(_STALL_SECONDS, self._look_what_was_taken)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_stall()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._end_stall()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -205,6 +220,19 @@ class _GuardedProtocol(HttpToolsProtocol):
             await app(scope, receive, _OneWrite(cycle).send)
 
         super()._start_asgi_task(cycle, answer)
+
+    def _look_what_was_taken(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left > self._untaken - _STALL_BYTES:
+            self.transport.abort()
+            return
+        self._untaken = left
+        self._stalled = self.loop.call_later(_STALL_SECONDS, self._look_what_was_taken)
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _start_deadline(self) -> None:
         self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
