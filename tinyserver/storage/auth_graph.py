@@ -1,6 +1,6 @@
 """What state resolution reads of stored events: a lot of them at once, of each only what it needs, nothing kept.
 
-A body is decoded only by `parsed`; everything else stands in columns.
+A body is decoded only by `parsed`, if nobody has done it lately; everything else stands in columns.
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ def rejected(tx: ReadTransaction, nids: Collection[int]) -> set[int]:
 
 
 def parsed(tx: ReadTransaction, version: RoomVersion, nids: Collection[int]) -> dict[int, Event]:
-    """The events as the authorization rules need them: a content hash that follows from the rest is left out.
+    """The events as the authorization rules need them: a content hash that follows from the rest can be left out.
 
     Args:
         version: that of their room.
     """
-    return {
+    cached = {nid: stored.event for nid in nids if (stored := tx.caches.events.get(nid)) is not None}
+    if len(cached) == len(nids):
+        return cached
+    missing = [nid for nid in nids if nid not in cached]
+    return cached | {
         nid: Event.from_trusted(event_codec.decode(body, with_hash=False), version, event_id_of_key(key, version))
-        for nid, key, body in _select(tx, "nid, event_id, body", nids)
+        for nid, key, body in _select(tx, "nid, event_id, body", missing)
     }
 
 
