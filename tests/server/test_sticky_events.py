@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ async def test_past_a_gap_and_past_a_filter(server: TinyServer, new_user: NewUse
     answer = await bob.sync_on(**FEW)
     (event,) = joined(answer, room)["timeline"]["events"]
     assert (event["event_id"], event[STICKY]) == (shown, {"duration_ms": 600_000})
-    assert 590_000 < event["unsigned"][TTL] <= 600_000
+    assert 500_000 < event["unsigned"][TTL] <= 600_000
     assert section(answer, room) == []
 
     hidden = await stick(alice, room, "before a gap", name="sticky_duration_ms")
@@ -47,7 +46,7 @@ async def test_past_a_gap_and_past_a_filter(server: TinyServer, new_user: NewUse
     assert joined(answer, room)["timeline"]["limited"]
     (event,) = section(answer, room)
     assert (event["event_id"], event["content"]) == (hidden, {"text": "before a gap"})
-    assert 590_000 < event["unsigned"][TTL] <= 600_000
+    assert 500_000 < event["unsigned"][TTL] <= 600_000
     assert section(await bob.sync_on(**FEW), room) == []
 
     only_names = {"filter": {"room": {"timeline": {"types": ["m.room.name"]}}}}
@@ -171,7 +170,6 @@ async def test_over_a_restart(fresh_server: TinyServer, new_user: NewUser) -> No
         await alice.send(room, f"{number}")
     fresh_server.kill()
     fresh_server.start()
-    before = time.monotonic()
     (event,) = section(await alice.sync(**FEW), room)
     assert event["event_id"] == event_id
-    assert event["unsigned"][TTL] < 3_600_000 + (before - time.monotonic())
+    assert 3_000_000 < event["unsigned"][TTL] < 3_600_000
