@@ -264,3 +264,41 @@ async def test_a_bomb_of_auth_events(server: TinyServer, alice: Client, peer: Sc
     assert watch.growth < 80, f"{watch.growth:.0f} MB"
     assert usage(server.pid).cpu - before < 30
     assert stored_events(server, room.room_id) == events
+
+
+async def test_a_flood_of_state(server: TinyServer, alice: Client, peer: ScriptedPeer) -> None:
+    """A hundred megabytes of rightly signed events in answer to a join, but no room that they could be of."""
+    room_id = f"!flood:{peer.name}"
+    last = "$" + "A" * 43
+    state = []
+    for number in range(8000):
+        event, last = peer.finish(
+            {
+                "type": "test.flood",
+                "room_id": room_id,
+                "sender": peer.user_id,
+                "state_key": str(number),
+                "content": {"x": "x" * 12_000},
+                "depth": number,
+                "prev_events": [last],
+                "auth_events": [last],
+                "origin_server_ts": 1,
+            }
+        )
+        state.append(json.dumps(event).encode())
+    body = b'{"state":[' + b",".join(state) + b'],"auth_chain":[]}'
+
+    async def template(seen: Seen) -> Reply:
+        return json_reply({"room_version": "11", "event": {"auth_events": [last], "prev_events": [last], "depth": 9}})
+
+    async def flood(seen: Seen) -> Reply:
+        return Reply(200, body)
+
+    peer.answers = {"make_join": template, "send_join": flood}
+    async with Watch(server, alice) as watch:
+        answer = await alice.raw("POST", f"/join/{quote(room_id, safe='')}", {}, params={"via": peer.name})
+    assert answer.status_code == 502
+    assert watch.growth < 90, f"{watch.growth:.0f} MB"
+    assert max(watch.waits) < 5
+    assert stored_events(server, room_id) == 0
+    print(f"{len(body) / MB:.0f} MB of state: grew by {watch.growth:.0f} MB, others waited {max(watch.waits):.2f} s")

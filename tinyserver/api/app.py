@@ -163,7 +163,8 @@ class _App:
             await route.read_body.read(call)
         if endpoint.long_poll:
             answer = await _while_connected(call, route)
-            await self._authenticate(endpoint, call)  # whoever was logged out while waiting is told no more
+            if endpoint.auth is not Auth.NONE:
+                await self._authenticate(endpoint, call)  # whoever was logged out while waiting is told no more
             return answer
         return await route.handler(call)
 
