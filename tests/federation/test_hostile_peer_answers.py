@@ -176,6 +176,32 @@ async def test_answers_that_never_come(house: House, endpoint: str) -> None:
     never.set()
 
 
+async def test_keys_that_never_come(house: House) -> None:
+    """Events in the names of servers that do not tell their keys hold up nobody else in the room."""
+    chain = await Hostile(house).enter()
+    never = asyncio.Event()
+
+    async def wait(seen: Seen) -> Reply:
+        await never.wait()
+        return json_reply({})
+
+    silent = [await house.world.serve(wait, "127.0.0.1") for _ in range(3)]
+    forged = []
+    for number, server in enumerate(silent):
+        name = f"127.0.0.1:{server.port}"
+        pdu = chain.signed(sender=f"@eve:{name}", content={"body": str(number)})
+        forged.append({**pdu, "signatures": {name: {"ed25519:k": "A" * 86}}})
+    sending = asyncio.ensure_future(house.put(chain.peer, "1", forged))
+    async with asyncio.timeout(10):
+        while not all(server.seen for server in silent):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await chain.others_are_heard()
+    assert not sending.done()
+    never.set()
+    answer = await sending
+    assert all(result["error"] for result in answer.json()["pdus"].values())
+
+
 @pytest.mark.parametrize(
     "answer",
     [

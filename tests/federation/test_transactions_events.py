@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tinyserver.federation.inbox import PER_STEP
 from tinyserver.storage import events
 
+from .chain import Chain
 from .house import ALICE, House, open_house
 from .world import World
 
@@ -111,6 +113,21 @@ async def test_servers_that_the_room_bans_are_not_heard(house: House) -> None:
     assert not is_shown(house, event_id)
     await house.rooms.send(room, ALICE, "m.room.server_acl", {"allow": ["*"]}, state_key="")
     assert (await house.put(peer, "2", [pdu])).json() == {"pdus": {event_id: {}}}
+
+
+async def test_a_ban_in_the_middle_of_a_transaction_counts_for_the_rest(house: House) -> None:
+    chain = await Chain(house).enter()
+    bob = f"@bob:{chain.peer.name}"
+    house.world.time.pass_(1)
+    levels = {"users": {ALICE: 100, bob: 100}}
+    await house.rooms.send(chain.room, ALICE, "m.room.power_levels", levels, state_key="")
+    chain.look()
+    acl = {"allow": ["*"], "deny": ["127.0.0.1"]}
+    ban = house.rooms.remote_event(chain.peer.name, chain.base, bob, "m.room.server_acl", acl, state_key="")
+    chain.base = chain.base.after(ban)
+    said = [chain.say(str(number)) for number in range(2 * PER_STEP)]
+    await house.put(chain.peer, "1", [ban, *chain.pdus])
+    assert [is_shown(house, event_id) for event_id in said[PER_STEP:]] == [False] * PER_STEP
 
 
 async def test_rooms_that_nobody_is_in_are_not_followed(house: House) -> None:

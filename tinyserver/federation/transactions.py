@@ -160,16 +160,17 @@ class InboundTransactions:
     async def _take_events(
         self, origin: str, room_id: str, pdus: Sequence[dict[str, Any]], results: dict[str, Any]
     ) -> None:
+        room = self._db.glance(lambda tx: rooms.find(tx, room_id))
+        if room is None:
+            return  # how the IDs of its events are made is unknown as well
+        checked: Sequence[Event | MatrixError | SignatureError] = ()
+        if self._db.glance(lambda tx: server_acls.allows(tx, room, origin) and _is_resident(tx, room)):
+            # Before it is this transaction's turn: it may take a while to have the keys of whoever is named in it.
+            checked = await self._inbox.check(room, pdus)
         async with self._rooms.turn(room_id):
-            room = self._db.glance(lambda tx: rooms.find(tx, room_id))
-            if room is None:
-                return  # how the IDs of its events are made is unknown as well
-            checked: Sequence[Event | MatrixError | SignatureError] = ()
-            if self._db.glance(lambda tx: server_acls.allows(tx, room, origin) and _is_resident(tx, room)):
-                checked = await self._inbox.check(room, pdus)
             for start in range(0, len(pdus), PER_STEP):
                 batch = pdus[start : start + PER_STEP]
-                errors = await self._take_batch(origin, room, batch, checked[start : start + PER_STEP])
+                errors = await self._take_batch(origin, room.nid, batch, checked[start : start + PER_STEP])
                 for pdu, error in zip(batch, errors, strict=True):
                     event_id = _event_id(pdu, room.version)
                     if event_id is not None:
@@ -180,7 +181,7 @@ class InboundTransactions:
     async def _take_batch(
         self,
         origin: str,
-        room: RoomRow,
+        room_nid: int,
         pdus: Sequence[dict[str, Any]],
         checked: Sequence[Event | MatrixError | SignatureError],
     ) -> list[str | None]:
@@ -190,6 +191,7 @@ class InboundTransactions:
         Args:
             checked: what the checks made of them; empty if they were spared.
         """
+        room = self._db.glance(lambda tx: rooms.get(tx, room_nid))
         if not self._db.glance(lambda tx: server_acls.allows(tx, room, origin)):
             return ["The access control list of this room bans the server that sent the event."] * len(pdus)
         if not self._db.glance(lambda tx: _is_resident(tx, room)):
