@@ -101,6 +101,38 @@ async def test_events_of_others_are_sticky_as_long_as_they_say_but_not_longer(ho
     assert rows[1].until - now <= 3_600_000 + 60_000  # not from when it says that it was sent
 
 
+async def test_sticky_events_that_were_soft_failed_are_told_of_when_their_sender_comes_back(house: House) -> None:
+    there = await receiver(house.world)
+    room = await house.public_room()
+    await house.join(there.peer, room)
+    user = f"@bob:{there.peer.name}"
+    base = house.rooms.snapshot(room)
+
+    async def late(body: str) -> str:
+        """A message that Bob sent before he heard that he was thrown out."""
+        pdu = house.rooms.remote_event(there.peer.name, base, user, "m.room.message", {"body": body})
+        del pdu["hashes"], pdu["signatures"]
+        changed = add_content_hash({**pdu, "msc4354_sticky": {"duration_ms": 600_000}})
+        signed = sign_event(changed, ROOM_VERSIONS["11"], there.peer.name, there.peer.key)
+        return (await house.rooms.receive(there.peer.name, signed)).outcome.value
+
+    def told() -> list[str]:
+        rows = house.db.glance(lambda tx: sticky_events.in_room(tx, room, 0, house.db.position, 10))
+        return [house.db.glance(lambda tx, row=row: events.get(tx, row.event)).event.content["body"] for row in rows]
+
+    await house.rooms.send(room, ALICE, "m.room.member", {"membership": "leave"}, state_key=user)
+    before = house.db.position
+    assert await late("in the call") == "soft-failed"
+    assert told() == []
+    await house.join(there.peer, room, "ben")
+    assert told() == []
+    await house.join(there.peer, room)
+    assert told() == ["in the call"]
+    (row,) = house.db.glance(lambda tx: sticky_events.in_room(tx, room, before, house.db.position, 10))
+    stored = house.db.glance(lambda tx: events.get(tx, row.event))
+    assert stored.place is None, "it has no place in the timeline"
+
+
 async def test_who_is_thrown_out_is_told_so_and_nothing_more(house: House) -> None:
     there, stays = await receiver(house.world, "a"), await receiver(house.world, "b")
     room = await house.public_room()

@@ -174,9 +174,20 @@ class EventPipeline:
         return self._append(tx, room, admission)
 
     def _append(self, tx: WriteTransaction, room: RoomRow, admission: Admission) -> StoredEvent:
+        now_ms = self._clock.now_ms()
         stored = self._appender.append(tx, room, admission)
-        sticky.note(tx, stored, self._clock.now_ms(), self._signer.server_name)
+        sticky.note(tx, stored, now_ms, self._signer.server_name)
+        for held in sticky.held_back_of(tx, stored, now_ms):
+            self._release(tx, rooms.get(tx, room.nid), held)
         return stored
+
+    def _release(self, tx: WriteTransaction, room: RoomRow, held: StoredEvent) -> None:
+        """Tell of a sticky event that was soft-failed, if the current state allows it now."""
+        with suppress(AuthError):
+            check_auth(held.event, auth_state(tx, room.state, held.event))
+            _, objection = self._policies.judge(tx, room, held.event)
+            if objection is None:
+                sticky.release(tx, held)
 
     def prepare(self, tx: WriteTransaction, room_nid: int, draft: EventDraft) -> Event:
         """Make the event of a draft without sending it: another server has to sign it before it is admitted.
@@ -395,7 +406,9 @@ class EventPipeline:
             if room.state != state_before and not room.is_partial:
                 check_auth(event, auth_state(tx, room.state, event))
         except AuthError as error:
-            return self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
+            received = self._append_as(tx, room, admission, Flag.SOFT_FAILED, error.message)
+            sticky.hold_back(tx, received.stored, self._clock.now_ms())
+            return received
         event, objection = self._policies.judge(tx, room, event)
         if objection is not None:
             return self._append_as(tx, room, admission, Flag.SOFT_FAILED, objection)

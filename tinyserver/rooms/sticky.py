@@ -10,10 +10,37 @@ from tinyserver.protocol.sticky import sticky_until
 from tinyserver.storage import events, outgoing, server_stays, sticky_events
 from tinyserver.storage.sticky_events import StickyRow
 from tinyserver.storage.stored_event import StoredEvent
-from tinyserver.storage.transaction import WriteTransaction
+from tinyserver.storage.transaction import ReadTransaction, Topic, WriteTransaction
 
 MAX_OF_ROOM = 500
 """How many sticky events of a room are told at once: the newest."""
+
+
+def hold_back(tx: WriteTransaction, stored: StoredEvent, now_ms: int) -> None:
+    """An event has been soft-failed at a time. If it is sticky, it may be told yet, when its sender's membership has
+    changed."""
+    until = sticky_until(stored.event.pdu, now_ms)
+    if (
+        until is not None
+        and until > now_ms
+        and len(sticky_events.held_back(tx, stored.room, MAX_OF_ROOM)) < MAX_OF_ROOM
+    ):
+        sticky_events.add(tx, StickyRow(stored.nid, stored.room, sticky_events.HELD_BACK, until), now_ms)
+
+
+def held_back_of(tx: ReadTransaction, member: StoredEvent, now_ms: int) -> list[StoredEvent]:
+    """What was held back of the user whose membership an event changes."""
+    event = member.event
+    if event.type != "m.room.member":
+        return []
+    rows = [row for row in sticky_events.held_back(tx, member.room, MAX_OF_ROOM) if row.until > now_ms]
+    held = events.get_many(tx, [row.event for row in rows], keep=False).values()
+    return [stored for stored in held if stored.event.sender == event.state_key]
+
+
+def release(tx: WriteTransaction, stored: StoredEvent) -> None:
+    """Tell of an event that was held back. It has no place in the timeline."""
+    sticky_events.release(tx, stored.nid, tx.changed(Topic.TIMELINE, stored.room))
 
 
 def note(tx: WriteTransaction, stored: StoredEvent, now_ms: int, server_name: str) -> None:

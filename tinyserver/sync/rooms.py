@@ -60,7 +60,10 @@ class RoomReader:
         if window.events or window.limited or window.root_before != window.root_after:
             update.summary = self._changed_summary(room, window)
             update.state = self._changed_state(room, window, update.summary)
-        if window.limited or sight is not None or not self.request.filters.timeline.lets_all_through:
+        # With a membership comes what was held back of that user.
+        members_may_have_changed = window.root_before != window.root_after
+        shows_all = self.request.filters.timeline.lets_all_through and sight is None and not window.limited
+        if not shows_all or members_may_have_changed:
             self._add_sticky(update, since)
         if room in self.completed:  # nobody came, but only now all are counted
             update.summary = summarise(self.tx, rooms.get(self.tx, room), window.root_after, self.request.reader.user)
