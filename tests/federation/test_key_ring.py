@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tinyserver.federation import key_ring
 from tinyserver.federation.key_ring import MANY_SERVERS, REASK_SECONDS, KeyRing
 from tinyserver.federation.key_store import KeyStore
 from tinyserver.protocol import base64
@@ -331,6 +332,33 @@ async def test_a_dead_server_is_asked_once(world: World) -> None:
         with pytest.raises(SignatureError):
             await world.key_ring.check(pdu, V11)
     assert world.destinations.state_of(peer.name) is not None
+
+
+async def test_servers_that_never_answer_keep_no_caller_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_ring, "FETCHES_AT_ONCE", 2)
+    ring = KeyRing(world.identity, world.store, world.client, world.clock, (), world.time.monotonic)
+    never = asyncio.Event()
+
+    async def wait(seen: Seen) -> Reply:
+        await never.wait()
+        return json_reply({})
+
+    silent = [await world.serve(wait, "127.0.0.1") for _ in range(4)]
+    named = [
+        {**event(f"127.0.0.1:{each.port}", 1), "signatures": {f"127.0.0.1:{each.port}": {"ed25519:k": "A" * 86}}}
+        for each in silent
+    ]
+    checking = asyncio.ensure_future(ring.check_many(named, V11))
+    async with asyncio.timeout(10):
+        while sum(len(each.seen) for each in silent) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        peer = await world.peer()
+        made, content = claim(world, peer, content={})
+        await ring.check_request(made, "PUT", "/x?y=1", content)
+    assert not checking.done()
+    never.set()
+    assert None not in await checking
+    await ring.close()
 
 
 # -- key servers

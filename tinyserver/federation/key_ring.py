@@ -30,6 +30,8 @@ from tinyserver.protocol.signing import SignatureError, signed_bytes, verify_byt
 from tinyserver.storage.server_keys import ServerKeyRow
 
 FETCHES_AT_ONCE = 20
+"""How many servers are asked at a time for those who make requests, and as many for those who are named in events:
+anybody can name servers there that never answer."""
 MANY_SERVERS = 10
 """From this many unknown servers on, trusted key servers are asked first: one question instead of hundreds."""
 REASK_SECONDS = 30.0
@@ -87,6 +89,7 @@ class KeyRing:
         self._fetcher = KeyFetcher(client, clock, notaries, self._keys_of_notary)
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._turns_of_callers = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._fresh: OrderedDict[str, float] = OrderedDict()
 
@@ -272,14 +275,14 @@ class KeyRing:
         if self._asked_lately(server):
             return
         # Who signs a request is there, even if it could not be reached lately.
-        await self._ask_server(server, ignore_backoff=any(need.now for need in wanted))
+        await self._ask_server(server, is_calling=any(need.now for need in wanted))
         missing = self._missing({server: wanted})
         if missing and self._fetcher.notaries:
             await self._ask_notaries(missing)
 
-    async def _ask_server(self, server: str, *, ignore_backoff: bool = False) -> FetchedKeys | None:
-        async with self._turns:
-            fetched = await self._fetcher.from_server(server, ignore_backoff=ignore_backoff)
+    async def _ask_server(self, server: str, *, is_calling: bool = False) -> FetchedKeys | None:
+        async with self._turns_of_callers if is_calling else self._turns:
+            fetched = await self._fetcher.from_server(server, ignore_backoff=is_calling)
             _put(self._asked, server, self._monotonic())
             if fetched is not None:
                 _put(self._fresh, server, self._monotonic())
