@@ -7,6 +7,7 @@ spec: server-server-api#retrieving-events, server-server-api#joining-rooms
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction
 
+AT_ONCE = 1
+"""So many states are put together at a time: that of a large room keeps one of the two readers of the database busy for
+a while, and local users read as well."""
 _HEROES = 5
 
 
@@ -54,6 +58,7 @@ class RoomStates:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def state(self, origin: str, room_id: str, event_id: str) -> StateAnswer:
         """The state before an event.
@@ -67,7 +72,8 @@ class RoomStates:
             _, state, chain = self._at(tx, origin, room_id, event_id)
             return StateAnswer(LongList(tx, self._db, state, pdu_texts), LongList(tx, self._db, chain, pdu_texts))
 
-        return await self._db.read(step)
+        async with self._turns:
+            return await self._db.read(step)
 
     async def state_ids(self, origin: str, room_id: str, event_id: str) -> StateAnswer:
         """The IDs of the events of the state before an event. Raises as `state` does."""
@@ -81,7 +87,8 @@ class RoomStates:
 
             return StateAnswer(LongList(tx, self._db, state, texts), LongList(tx, self._db, chain, texts))
 
-        return await self._db.read(step)
+        async with self._turns:
+            return await self._db.read(step)
 
     @staticmethod
     def _at(tx: ReadTransaction, origin: str, room_id: str, event_id: str) -> tuple[RoomRow, list[int], list[int]]:
@@ -120,7 +127,8 @@ class RoomStates:
                 servers_in_room,
             )
 
-        return await self._db.read(step)
+        async with self._turns:
+            return await self._db.read(step)
 
 
 def state_before(tx: ReadTransaction, stored: StoredEvent) -> Iterator[int]:
