@@ -125,9 +125,9 @@ async def test_a_key_cannot_be_called_like_a_device(new_user: Any) -> None:
         await alice.request("POST", UPLOAD, keys.body(), expect=403, errcode="M_FORBIDDEN")
     keys = CrossSigner(alice.user_id)
     await alice.request("POST", UPLOAD, keys.body())
-    async with await alice.another_device(device_id=public(keys.master)) as other:
-        upload = {"device_keys": CryptoDevice(other).device_keys()}
-        await other.request("POST", "/keys/upload", upload, expect=403, errcode="M_FORBIDDEN")
+    login = {**proof(alice), "device_id": public(keys.master)}
+    await alice.request("POST", "/login", login, expect=403, errcode="M_FORBIDDEN")
+    await alice.request("POST", "/login", {**login, "device_id": public(keys.master)[1:]})
 
 
 async def test_signing_own_devices_and_the_master_key(new_user: Any) -> None:

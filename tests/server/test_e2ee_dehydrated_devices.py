@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .client import Client, Json
-from .crypto_device import CrossSigner, CryptoDevice, claim, query, send_to_device, to_device
+from .crypto_device import CrossSigner, CryptoDevice, claim, public, query, send_to_device, to_device
 
 PATH = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
 DATA = {"algorithm": "org.matrix.msc3814.v2", "device_pickle": "x", "nonce": "y"}
@@ -47,6 +47,8 @@ async def test_a_dehydrated_device_is_a_device(new_user: Any) -> None:
     _, body = sleeping(alice, "Q1X/y+z0")
     signed = keys.sign_device(body["device_keys"])["signatures"][alice.user_id]
     body["device_keys"]["signatures"][alice.user_id] |= signed
+    called_like_a_key = sleeping(alice, public(keys.master))[1]
+    await alice.request("PUT", PATH, called_like_a_key, expect=403, errcode="M_FORBIDDEN")
     assert await alice.request("PUT", PATH, body) == {"device_id": "Q1X/y+z0"}
     assert await alice.request("GET", PATH) == {"device_id": "Q1X/y+z0", "device_data": DATA}
     assert alice.user_id in (await bob.sync_on())["device_lists"]["changed"]

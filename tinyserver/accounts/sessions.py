@@ -13,8 +13,8 @@ from tinyserver.accounts.authentication import TokenCache
 from tinyserver.accounts.requester import Requester
 from tinyserver.accounts.tokens import digest, family_of, new_access_token, new_device_id, new_family, new_refresh_token
 from tinyserver.clock import Clock
-from tinyserver.protocol.errors import InvalidParam, UnknownToken, UserLocked
-from tinyserver.storage import accounts, devices, sessions
+from tinyserver.protocol.errors import Forbidden, InvalidParam, UnknownToken, UserLocked
+from tinyserver.storage import accounts, cross_signing, devices, sessions
 from tinyserver.storage.database import Database
 from tinyserver.storage.devices import Seen
 from tinyserver.storage.transaction import WriteTransaction
@@ -122,7 +122,11 @@ class Sessions:
         self._listeners = listeners
 
     def open(self, tx: WriteTransaction, user: int, wanted: NewSession) -> Tokens:
-        """Open a session inside a step. Earlier sessions of the same device end."""
+        """Open a session inside a step. Earlier sessions of the same device end.
+
+        Raises:
+            Forbidden: the device ID is that of one of the user's cross-signing keys.
+        """
         now = self._clock.now_ms()
         device_id = wanted.device_id
         known = None if device_id is None else devices.find(tx, user, device_id)
@@ -131,6 +135,8 @@ class Sessions:
             sessions.remove_of_device(tx, device)
             tx.on_commit(lambda: self._cache.drop_device(device))
         else:
+            if device_id is not None and cross_signing.is_key_id(tx, user, device_id):
+                raise Forbidden("One of your cross-signing keys has this ID: a device needs another one.")
             while device_id is None or devices.find(tx, user, device_id) is not None:
                 device_id = new_device_id()
             seen = Seen(now, wanted.origin.address, wanted.origin.agent)

@@ -20,7 +20,6 @@ from tinyserver.encryption.key_objects import (
     is_same_key,
     public_key_of,
     shown_keys,
-    stored_cross_signing_key,
     with_signatures_of,
 )
 from tinyserver.encryption.published import device_list
@@ -86,9 +85,8 @@ def store_upload(tx: WriteTransaction, user: int, device: int, device_id: str, u
 
 
 def _store_device_keys(tx: WriteTransaction, user: int, device: int, device_id: str, keys: dict[str, Any]) -> None:
-    for usage, stored in cross_signing.of_user(tx, user).items():
-        if stored_cross_signing_key(usage, stored).public_key == device_id:
-            raise Forbidden("One of your cross-signing keys has the same name as this device.")
+    if cross_signing.is_key_id(tx, user, device_id):
+        raise Forbidden("One of your cross-signing keys has the same name as this device.")
     before = device_keys.get(tx, device)
     if before is not None:
         known = orjson.loads(before)

@@ -5,6 +5,7 @@ spec: client-server-api#cross-signing
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,6 +38,11 @@ def of_user(tx: ReadTransaction, user: int) -> dict[Usage, bytes]:
         Usage(row[0]): row[1]
         for row in tx.execute("SELECT usage, keys FROM cross_signing_keys WHERE user = ?", (user,))
     }
+
+
+def is_key_id(tx: ReadTransaction, user: int, key_id: str) -> bool:
+    """Whether one of a user's cross-signing keys goes by an ID (without its algorithm)."""
+    return any(f"ed25519:{key_id}" in json.loads(keys)["keys"] for keys in of_user(tx, user).values())
 
 
 def of_users(tx: ReadTransaction, users: Iterable[int]) -> Iterator[tuple[int, Usage, bytes]]:
