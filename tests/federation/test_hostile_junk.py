@@ -7,7 +7,7 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
@@ -83,13 +83,17 @@ class Bender:
     def event(self, good: dict[str, Any]) -> Any:
         """Changed at some places, and then perhaps rightly hashed and signed, where that can be done."""
         bent = self._junk.mutated(good)
-        if isinstance(bent, dict) and self.random.randrange(2):
-            with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
-                bare = {key: each for key, each in bent.items() if key not in ("hashes", "signatures")}
-                return self._peer.finish(bare)[0]
+        return self.signed(bent) if self.random.randrange(2) else bent
+
+    def signed(self, bent: Any) -> Any:
+        """Hashed and signed, where that can be done."""
+        with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            bare = {key: each for key, each in bent.items() if key not in ("hashes", "signatures")}
+            return self._peer.finish(bare)[0]
         return bent
 
-    def _edus(self) -> list[Any]:
+    def edus(self) -> list[Any]:
+        """One of each kind."""
         bob, alice, room = self._peer.user_id, self._alice.user_id, self._room.room_id
         key = {"user_id": bob, "usage": ["master"], "keys": {"ed25519:a": "a"}}
         contents: dict[str, Any] = {
@@ -105,12 +109,32 @@ class Bender:
             "m.device_list_update": {"user_id": bob, "device_id": "D", "stream_id": 1, "prev_id": [], "keys": {}},
             "m.signing_key_update": {"user_id": bob, "master_key": key},
         }
-        return [self._junk.mutated({"edu_type": kind, "content": content}) for kind, content in contents.items()]
+        return [{"edu_type": kind, "content": content} for kind, content in contents.items()]
+
+    def plain_bodies(self) -> list[tuple[str, str, Any]]:
+        """Method, path and a right body, of those endpoints whose bodies are no events."""
+        room, alice = quote(self._room.room_id, safe=""), self._alice.user_id
+        missing = {"earliest_events": [NOTHING], "latest_events": [self._room.last], "limit": 10, "min_depth": 0}
+        directory = {"limit": 5, "since": "x", "filter": {"generic_search_term": "x", "room_types": [None]}}
+        bound = {"address": "a@b", "medium": "email", "mxid": alice, "invites": [{}]}
+        keys = {"server_keys": {self._peer.name: {"ed25519:p": {"minimum_valid_until_ts": 5}}}}
+        return [
+            ("PUT", f"{V1}/3pid/onbind", bound),
+            ("POST", f"{V1}/get_missing_events/{room}", missing),
+            ("POST", f"{V1}/publicRooms", directory),
+            ("POST", f"{V1}/user/keys/query", {"device_keys": {alice: ["x"]}}),
+            ("POST", f"{V1}/user/keys/claim", {"one_time_keys": {alice: {"x": "signed_curve25519"}}}),
+            ("POST", "/_matrix/key/v2/query", keys),
+        ]
+
+    def events(self) -> list[dict[str, Any]]:
+        """A message and a join."""
+        return [self._message, self._member]
 
     def requests(self) -> list[tuple[str, str, Callable[[], Any] | None]]:
         """Method, path and what makes a body, of all endpoints."""
         room, other = (quote(room_id, safe="") for room_id in (self._room.room_id, self._other))
-        bend, alice = self._junk.mutated, self._alice.user_id
+        bend = self._junk.mutated
 
         def body(good: Any) -> Callable[[], Any]:
             return lambda: bend(good)
@@ -124,26 +148,17 @@ class Bender:
             return bend({"event": self.event(self._invite), "room_version": version, "invite_room_state": told})
 
         def transaction() -> Any:
-            return {"pdus": [self.event(self._message) for _ in range(10)], "edus": self._edus()}
+            return {"pdus": [self.event(self._message) for _ in range(10)], "edus": [bend(edu) for edu in self.edus()]}
 
-        missing = {"earliest_events": [NOTHING], "latest_events": [self._room.last], "limit": 10, "min_depth": 0}
-        directory = {"limit": 5, "since": "x", "filter": {"generic_search_term": "x", "room_types": [None]}}
-        bound = {"address": "a@b", "medium": "email", "mxid": alice, "invites": [{}]}
-        keys = {"server_keys": {self._peer.name: {"ed25519:p": {"minimum_valid_until_ts": 5}}}}
         found: list[tuple[str, str, Callable[[], Any] | None]] = [
             ("PUT", f"{V1}/send/{{}}", transaction),
             ("PUT", f"{V1}/send/{{}}", body({"origin": "x", "origin_server_ts": 1, "pdus": [], "edus": []})),
             ("PUT", f"{V2}/invite/{other}/{{}}", invite),
             ("PUT", f"{V1}/invite/{other}/{{}}", event(self._invite)),
             ("PUT", f"{V1}/exchange_third_party_invite/{room}", event(self._invite)),
-            ("PUT", f"{V1}/3pid/onbind", body(bound)),
-            ("POST", f"{V1}/get_missing_events/{room}", body(missing)),
-            ("POST", f"{V1}/publicRooms", body(directory)),
-            ("POST", f"{V1}/user/keys/query", body({"device_keys": {alice: ["x"]}})),
-            ("POST", f"{V1}/user/keys/claim", body({"one_time_keys": {alice: {"x": "signed_curve25519"}}})),
-            ("POST", "/_matrix/key/v2/query", body(keys)),
             ("GET", "/_matrix/key/v2/server/{}", None),
         ]
+        found += [(method, path, body(good)) for method, path, good in self.plain_bodies()]
         for prefix, what in ((V1, "join"), (V2, "join"), (V1, "leave"), (V2, "leave"), (V1, "knock")):
             found.append(("PUT", f"{prefix}/send_{what}/{room}/{{}}", event(self._member)))
         found += [("GET", f"{V1}/{path.replace('{room}', room)}", None) for path in ROOM_PATHS]
@@ -185,3 +200,51 @@ async def test_junk_at_every_endpoint(server: TinyServer, alice: Client, peer: S
         ).fetchall()
     assert strangers == []
     await peer.send([peer.say(room, "still here")])
+
+
+NUMBERS: list[Any] = [10**400, -(10**400), 2**64, 2**53, -1, 1.5, 1e308]
+OTHERS: list[Any] = [True, None, "", "x" * 70_000, [], {}]
+
+
+def bent_everywhere(value: Any) -> Iterator[Any]:
+    """The value with one of the above at one place, for all places and all of them."""
+    yield from NUMBERS
+    yield from OTHERS
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        for bent in bent_everywhere(member):
+            copied = value.copy()
+            copied[key] = bent
+            yield copied
+
+
+async def test_ephemeral_messages_with_anything_anywhere(server: TinyServer, alice: Client, peer: ScriptedPeer) -> None:
+    room = await entered(alice, peer)
+    bender = Bender(peer, room, room.room_id, alice)
+    for edu in bender.edus():
+        bent = [{**edu, "content": content} for content in bent_everywhere(edu["content"])]
+        for start in range(0, len(bent), 50):
+            answer = await peer.transaction([], bent[start : start + 50])
+            assert answer.status_code == 200, answer.text
+    server.answer()
+    server.log.check()
+
+
+async def test_bodies_with_anything_anywhere(server: TinyServer, alice: Client, peer: ScriptedPeer) -> None:
+    room = await entered(alice, peer)
+    bender = Bender(peer, room, room.room_id, alice)
+    for method, path, good in bender.plain_bodies():
+        for bent in bent_everywhere(good):
+            if isinstance(bent, dict):
+                answer = await peer.raw(method, path, bent)
+                assert answer.status_code < 500, f"{method} {path} {bent}: {answer.text}"
+    before = stored_events(server, room.room_id)
+    for good in bender.events():
+        bent = [bender.signed(each) for each in bent_everywhere(good)]
+        for start in range(0, len(bent), 50):
+            answer = await peer.transaction(bent[start : start + 50])
+            assert answer.status_code == 200, answer.text
+    assert stored_events(server, room.room_id) < before + 100  # what is harmless, such as other contents
+    await peer.send([peer.say(room, "still here")])
+    server.answer()
+    server.log.check()

@@ -66,7 +66,7 @@ class PresenceExchange:
         if not isinstance(status, str) or len(status.encode("utf-8", "replace")) > MAX_STATUS_BYTES:
             status = None
         ago = told.get("last_active_ago")
-        seconds = min(max(ago / 1000, 0.0), 1e9) if isinstance(ago, int | float) else 0.0
+        seconds = min(max(ago, 0), 10**12) / 1000 if isinstance(ago, int | float) else 0.0
         user = self._db.glance(lambda tx: names.find(tx, user_id))
         if user is not None:
             shown = Shown(presence, told.get("currently_active") is True, status or None)

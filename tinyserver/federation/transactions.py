@@ -30,6 +30,7 @@ from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms import server_acls
 from tinyserver.storage import memberships, rooms
 from tinyserver.storage.database import Database
+from tinyserver.storage.errors import StorageError
 from tinyserver.storage.rooms import RoomRow
 from tinyserver.storage.transaction import ReadTransaction
 
@@ -223,6 +224,10 @@ class InboundTransactions:
             await handler(origin, content)
         except MatrixError as error:
             log.debug("%s from %s: %s", edu_type, origin, error)
+        except StorageError:
+            raise
+        except Exception:  # a bug of ours; else the server would send it again and again, and nothing after it
+            log.exception("taking %s from %s failed", edu_type, origin)
 
 
 class _Turns:
