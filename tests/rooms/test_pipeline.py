@@ -11,7 +11,8 @@ import pytest
 from tests.rooms.world import World, open_world
 from tinyserver.protocol.errors import Forbidden
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
-from tinyserver.rooms.pipeline import MissingAncestors, Outcome
+from tinyserver.rooms.ancestors import MissingAncestors
+from tinyserver.rooms.pipeline import Outcome
 from tinyserver.storage import events, memberships, room_state, rooms
 from tinyserver.storage.memberships import Membership
 

@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from tinyserver.protocol.event_hashes import add_content_hash, sign_event
 from tinyserver.protocol.events import Event, parse_pdu
+from tinyserver.rooms.ancestors import MissingAncestors
 from tinyserver.rooms.outliers import store_outlier
-from tinyserver.rooms.pipeline import MissingAncestors, Outcome, Received
+from tinyserver.rooms.pipeline import Outcome, Received
 from tinyserver.storage import events, room_state
 from tinyserver.storage.stored_event import StoredEvent
 

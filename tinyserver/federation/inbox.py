@@ -23,7 +23,8 @@ from tinyserver.protocol.errors import MatrixError
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.signing import SignatureError
-from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome, Received
+from tinyserver.rooms.ancestors import MissingAncestors
+from tinyserver.rooms.pipeline import EventPipeline, Outcome, Received
 from tinyserver.storage import names, rooms, server_stays, waiting_events
 from tinyserver.storage.database import Database
 from tinyserver.storage.errors import StorageError

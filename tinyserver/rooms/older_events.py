@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tinyserver.protocol.auth_rules import AuthError, check_auth
 from tinyserver.protocol.events import Event
+from tinyserver.rooms.ancestors import told_state
 from tinyserver.rooms.append import GAP, Admission, Appender
 from tinyserver.rooms.authorising import auth_state, authorise
-from tinyserver.rooms.pipeline import told_state
 from tinyserver.rooms.resolution import resolve_roots
 from tinyserver.storage import events, graph, rooms, state_trie, timeline
 from tinyserver.storage.graph import Gap

@@ -9,8 +9,8 @@ spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 from __future__ import annotations
 
 from tinyserver.protocol.events import Event
+from tinyserver.rooms.ancestors import MissingAncestors
 from tinyserver.rooms.authorising import is_allowed_by_auth_events
-from tinyserver.rooms.pipeline import MissingAncestors
 from tinyserver.storage import events
 from tinyserver.storage.events import NewEvent
 from tinyserver.storage.rooms import RoomRow

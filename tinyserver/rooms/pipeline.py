@@ -32,6 +32,7 @@ from tinyserver.protocol.events import Event
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
 from tinyserver.rooms import partial_state, sticky
+from tinyserver.rooms.ancestors import MissingAncestors, ancestors_of, told_root, told_state
 from tinyserver.rooms.append import Admission, Appender
 from tinyserver.rooms.asked_elsewhere import Ancestor, MissingEvents, Signatures
 from tinyserver.rooms.authorising import auth_state, authorise, is_allowed_by_auth_events
@@ -49,8 +50,6 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
 PARSED_ON_LOOP = 8
 """More events than this are parsed and hashed on a thread: each takes about 100 us."""
-
-
 STEP_SECONDS = 0.03
 """So long a step may take that admits several events: others wait for the writer."""
 MAX_RECONSIDERED = 20
@@ -73,14 +72,6 @@ class Received:
     outcome: Outcome
     stored: StoredEvent
     reason: str | None = None
-
-
-class MissingAncestors(Exception):
-    """An event cannot be admitted before others have come: `event_ids` names them."""
-
-    def __init__(self, event_ids: Sequence[str]) -> None:
-        super().__init__(f"{len(event_ids)} ancestors are missing")
-        self.event_ids = list(event_ids)
 
 
 class EventPipeline:
@@ -361,20 +352,8 @@ class EventPipeline:
         room = rooms.get(tx, room_nid)
         if judged is not None and (not judged.rejected or not anew or room.is_partial):
             return Received(Outcome.KNOWN, judged)
-        told = _told_root(tx, room, state, assumed=assumed)
-        wanted = event.auth_event_ids if told is not None else [*event.auth_event_ids, *event.prev_event_ids]
-        ancestors = events.find_many(tx, [*event.auth_event_ids, *event.prev_event_ids])
-        if any(event_id not in ancestors for event_id in wanted):
-            raise MissingAncestors([event_id for event_id in wanted if event_id not in ancestors])
-        auth = list(events.get_many(tx, {ancestors[event_id] for event_id in event.auth_event_ids}).values())
-        parent_nids = {ancestors[event_id] for event_id in event.prev_event_ids if event_id in ancestors}
-        parents = events.get_many(tx, parent_nids).values()
-        placeless = [parent.event_id for parent in parents if parent.state is None]
-        if placeless and told is None:  # known for their content alone
-            raise MissingAncestors(placeless)
-        elsewhere = [parent.event_id for parent in parents if parent.room != room_nid]
-        if elsewhere:  # in this room there are no such events, and the state of another room is none of its business
-            raise MissingAncestors(elsewhere)
+        told = told_root(tx, room, state, assumed=assumed)
+        auth, parents = ancestors_of(tx, room_nid, event, is_told=told is not None)
         looked_at = set() if looked_at is None else looked_at
         rejected = [stored for stored in (*auth, *parents) if stored.rejected and stored.nid not in looked_at]
         if rejected and not room.is_partial and self._reconsider(tx, room, rejected, looked_at):
@@ -394,6 +373,18 @@ class EventPipeline:
             outlier=None if known is None else known.nid,
             after_gap=state is not None,
         )
+        return self._judge(tx, room, admission, auth, judged)
+
+    def _judge(
+        self,
+        tx: WriteTransaction,
+        room: RoomRow,
+        admission: Admission,
+        auth: Sequence[StoredEvent],
+        judged: StoredEvent | None,
+    ) -> Received:
+        """Append an event as what it deserves to be, unless it was `judged` before and deserves no better."""
+        event, state_before = admission.event, admission.state_before
         try:
             before = auth_state(tx, state_before, event)
             authorise(room, event, auth, before)
@@ -481,15 +472,3 @@ class EventPipeline:
         marked = replace(admission, flags=flag)
         outcome = Outcome.REJECTED if flag is Flag.REJECTED else Outcome.SOFT_FAILED
         return Received(outcome, self._appender.append(tx, room, marked), reason)
-
-
-def _told_root(tx: WriteTransaction, room: RoomRow, state: Sequence[int] | None, *, assumed: bool) -> int | None:
-    """The root of the state before an event where it does not follow from its parents, else None."""
-    if state is not None:
-        return told_state(tx, room.nid, state)
-    return partial_state.assumed_root(tx, room) if assumed else None
-
-
-def told_state(tx: WriteTransaction, room: int, nids: Sequence[int]) -> int:
-    """The root of a state as another server told it; of two events for one key (which no honest server tells) one."""
-    return state_trie.build(tx, dict(events.state_entries(tx, room, nids)).items())

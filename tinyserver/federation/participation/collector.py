@@ -23,8 +23,8 @@ from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.redaction import redact
 from tinyserver.protocol.room_versions import RoomVersion
 from tinyserver.protocol.signing import SignatureError
+from tinyserver.rooms.ancestors import MissingAncestors
 from tinyserver.rooms.outliers import store_outlier
-from tinyserver.rooms.pipeline import MissingAncestors
 from tinyserver.storage import events, rooms
 from tinyserver.storage.database import Database
 from tinyserver.storage.transaction import WriteTransaction

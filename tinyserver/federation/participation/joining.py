@@ -30,9 +30,10 @@ from tinyserver.protocol.errors import Forbidden
 from tinyserver.protocol.events import Event
 from tinyserver.protocol.identifiers import domain_of, is_valid_server_name, is_valid_user_id
 from tinyserver.protocol.request_auth import path_of
+from tinyserver.rooms.ancestors import MissingAncestors
 from tinyserver.rooms.out_of_band import is_resident
 from tinyserver.rooms.partial_state import MembersToCome, PartialRooms
-from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome
+from tinyserver.rooms.pipeline import EventPipeline, Outcome
 from tinyserver.rooms.predecessors import carry_settings
 from tinyserver.storage import events, names, rooms, state_trie
 from tinyserver.storage.database import Database

@@ -20,8 +20,9 @@ from tinyserver.protocol.event_hashes import check_content_hash, sign_event
 from tinyserver.protocol.events import Event, parse_pdu
 from tinyserver.protocol.identifiers import domain_of
 from tinyserver.protocol.signing import SignatureError, SigningKey
+from tinyserver.rooms.ancestors import MissingAncestors
 from tinyserver.rooms.asked_elsewhere import Signatures
-from tinyserver.rooms.pipeline import EventPipeline, MissingAncestors, Outcome
+from tinyserver.rooms.pipeline import EventPipeline, Outcome
 from tinyserver.storage import outgoing, room_state
 from tinyserver.storage.database import Database
 from tinyserver.storage.rooms import RoomRow
