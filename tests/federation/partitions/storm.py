@@ -19,7 +19,7 @@ from .people import Crowd, gathered
 AT_ONCE = 3
 """So many people of each server do something at the same time."""
 DEEDS = int(os.environ.get("TINYSERVER_STORM") or 300)
-"""What people do altogether: `TINYSERVER_STORM=2000` makes a longer storm."""
+"""What people do altogether: `TINYSERVER_STORM=2500` makes a storm of more than two thousand events."""
 CONVERGENCE = 120.0
 """Seconds after the last fault. A machine that has time needs a few."""
 
