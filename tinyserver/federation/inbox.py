@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 PER_STEP = 10
 """Events in one step of the writer: who writes in another room waits for that long."""
 STEP_SECONDS = 0.03
-"""A step that takes longer (in a room that has come apart) ends early, and the room pauses for as long: half of the
+"""A step that takes longer (in a room that has come apart) ends early."""
+COSTLY_SECONDS = 0.1
+"""After a step that took longer still, though it may hold one event alone, the room pauses for as long: half of the
 writer's time at least is for others."""
 STEPS_AT_ONCE = 3
 """So many rooms' steps are with the writer at a time."""
@@ -193,7 +195,7 @@ class Inbox:
                 return await self._take_some(origin, room, events[:1])
             log.exception("taking the event %s of %s failed", events[0].event_id, room.room_id)
             return ["This server cannot handle the event."]
-        if seconds > STEP_SECONDS:
+        if seconds > COSTLY_SECONDS:
             await asyncio.sleep(seconds)
         return outcomes
 
