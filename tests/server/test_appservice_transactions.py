@@ -177,7 +177,7 @@ async def test_encryption(server: TinyServer, new_user: NewUser) -> None:
     ):
         ghost = await bridge.ghost(client, "g")
         as_device = {**ghost, "device_id": "GHOST"}
-        await client.request("PUT", "/devices/GHOST", {}, params=ghost)
+        await client.request("PUT", "/devices/GHOST", {}, params=ghost, expect=201)
         device = CryptoDevice(client, "GHOST")
         device.user_id = ghost["user_id"]
         body = {
@@ -253,7 +253,7 @@ async def test_devices_that_also_sync(server: TinyServer, new_user: NewUser) -> 
         await bridge.register(server) as client,
     ):
         ghost = await bridge.ghost(client, "g")
-        await client.request("PUT", "/devices/OWN", {}, params=ghost)
+        await client.request("PUT", "/devices/OWN", {}, params=ghost, expect=201)
         sent = {"messages": {ghost["user_id"]: {"*": {"x": 1}}}}
         await alice.request("PUT", "/sendToDevice/org.example.x/1", sent)
         told = await bridge.until(lambda: bridge.part(TO_DEVICE))

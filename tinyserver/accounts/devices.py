@@ -44,8 +44,11 @@ class Devices:
             raise NotFound("You have no such device.")
         return self._shown(requester, row)
 
-    async def rename(self, requester: Requester, device_id: str, display_name: str | None) -> None:
+    async def rename(self, requester: Requester, device_id: str, display_name: str | None) -> bool:
         """Give a device another display name (None: it stays). An application service makes devices that way.
+
+        Returns:
+            Whether there was no such device before.
 
         Raises:
             NotFound, InvalidParam.
@@ -55,7 +58,7 @@ class Devices:
         if display_name is not None:
             check_device_name(display_name)
 
-        def step(tx: WriteTransaction) -> None:
+        def step(tx: WriteTransaction) -> bool:
             row = devices.find(tx, requester.user_nid, device_id)
             if row is None:
                 if requester.appservice is None:
@@ -63,12 +66,13 @@ class Devices:
                 check_device_id(device_id)
                 nid = devices.add(tx, requester.user_nid, device_id, display_name, None)
                 self._sessions.device_renamed(tx, requester.user_nid, nid)
-                return
+                return True
             if display_name is not None and display_name != row.display_name:
                 devices.rename(tx, row.nid, display_name)
                 self._sessions.device_renamed(tx, requester.user_nid, row.nid)
+            return False
 
-        await self._db.write(step)
+        return await self._db.write(step)
 
     async def remove(self, requester: Requester, device_ids: Collection[str], auth: Mapping[str, Any] | None) -> None:
         """Delete devices with their sessions; those that are gone already do not matter.

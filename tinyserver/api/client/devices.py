@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tinyserver.accounts.devices import Devices
+from tinyserver.api.answers import FullAnswer
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.rate_limits import Limit
 from tinyserver.api.routing import Answer, Auth, Surface, endpoint
@@ -62,8 +63,8 @@ class DevicesApi:
     )
     async def rename(self, call: Call[RenameBody, NoQuery]) -> Answer:
         """Give a device another display name."""
-        await self._devices.rename(call.requester, call.path["deviceId"], call.body.display_name)
-        return {}
+        is_new = await self._devices.rename(call.requester, call.path["deviceId"], call.body.display_name)
+        return FullAnswer(201, {}) if is_new else {}
 
     @endpoint(
         "DELETE",
