@@ -51,7 +51,7 @@ class Owner:
         if rest == "claim":
             self.claimed += 1
             found = {
-                user: {device: {f"{ALGORITHM}:K{self.claimed}": {"key": "k"}} for device in devices}
+                user: {device: {f"{ALGORITHM}:K{self.claimed}": {"key": "k", "signatures": {}}} for device in devices}
                 for user, devices in content["one_time_keys"].items()
             }
             return json_reply({"one_time_keys": {**found, "@eve:other.test": {"D": {f"{ALGORITHM}:K": "k"}}}})
@@ -250,7 +250,7 @@ async def test_a_silent_server_holds_nobody_up_and_is_heard_later(house: House) 
     await dead.peer.web.stop()
     claim = {dan: {"PHONE": ALGORITHM}, bob: {"PHONE": ALGORITHM}}
     keys, failures = await house.keys.claim(claim, 5.0)
-    assert keys == {bob: {"PHONE": {f"{ALGORITHM}:K1": {"key": "k"}}}}
+    assert keys == {bob: {"PHONE": {f"{ALGORITHM}:K1": {"key": "k", "signatures": {}}}}}
     assert list(failures) == [dead.peer.name]
     asked = len(dead.asked)
     assert list((await house.keys.claim(claim, 5.0))[1]) == [dead.peer.name]

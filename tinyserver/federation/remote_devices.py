@@ -21,7 +21,7 @@ from tinyserver.encryption.key_objects import shown_keys
 from tinyserver.encryption.remote import RemoteKeys
 from tinyserver.federation.client import FederationClient
 from tinyserver.federation.destinations import Destinations
-from tinyserver.federation.told_devices import ToldList, list_of_user, lists_of_users
+from tinyserver.federation.told_devices import ToldList, is_claimed_key, list_of_user, lists_of_users
 from tinyserver.outgoing.errors import HttpError, OutgoingError
 from tinyserver.protocol.errors import MatrixError, Unknown
 from tinyserver.protocol.request_auth import path_of
@@ -312,7 +312,7 @@ def _claimed(wanted: Mapping[str, Mapping[str, str]], told: Any) -> dict[str, di
         for device_id, algorithm in algorithms.items():
             keys = of_user.get(device_id) if isinstance(of_user, dict) else None
             for name, key in keys.items() if isinstance(keys, dict) else ():
-                if name.partition(":")[0] == algorithm and isinstance(key, str | dict):
+                if name.partition(":")[0] == algorithm and is_claimed_key(key):
                     found.setdefault(user_id, {})[device_id] = {name: key}
                     break
     return found

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tinyserver.encryption.key_objects import check_cross_signing_key, encode_key
 from tinyserver.protocol.errors import MatrixError
 from tinyserver.storage.cross_signing import Usage
@@ -28,6 +30,38 @@ class ToldList:
     devices: list[RemoteDevice] = field(default_factory=list)
     signing_keys: dict[Usage, bytes] = field(default_factory=dict)
     stream: int | None = None
+
+
+_Signatures = dict[str, dict[str, str]]
+
+
+class _DeviceKeys(msgspec.Struct):
+    """What clients rely on in the keys of a device, where it is there."""
+
+    algorithms: list[str] = []
+    keys: dict[str, str] = {}
+    signatures: _Signatures = {}
+
+
+class _ClaimedKey(msgspec.Struct):
+    """What a claimed key must have."""
+
+    key: str
+    signatures: _Signatures
+    fallback: bool = False
+
+
+def is_claimed_key(value: Any) -> bool:
+    """Whether something is a one-time key or a fallback key."""
+    return isinstance(value, str) or (isinstance(value, dict) and _has_form(value, _ClaimedKey))
+
+
+def _has_form(value: Mapping[str, Any], form: type[msgspec.Struct]) -> bool:
+    try:
+        msgspec.convert(value, form)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def list_of_user(user_id: str, answer: Mapping[str, Any]) -> ToldList:
@@ -66,7 +100,7 @@ def device_of(user_id: str, device_id: Any, keys: Any, name: Any) -> RemoteDevic
     """A device with keys, if it is one of the user."""
     if not isinstance(device_id, str) or len(device_id) > MAX_NAME or not isinstance(keys, dict):
         return None
-    if keys.get("user_id") != user_id or keys.get("device_id") != device_id:
+    if keys.get("user_id") != user_id or keys.get("device_id") != device_id or not _has_form(keys, _DeviceKeys):
         return None
     try:
         encoded = encode_key({part: value for part, value in keys.items() if part != "unsigned"})

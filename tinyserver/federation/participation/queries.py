@@ -32,6 +32,8 @@ PATIENCE = 1.0
 """Seconds for which a newer profile is waited for while something else is known."""
 _PROFILE_CACHE_BYTES = 512 * 1024
 _MAX_SERVERS = 20
+_PROFILE_TEXTS = ("displayname", "avatar_url", "m.tz")
+_ROOM_TEXTS = ("name", "topic", "canonical_alias", "avatar_url", "join_rule", "room_type")
 
 
 _ProfileKey = tuple[str, str | None]
@@ -117,6 +119,7 @@ class RemoteQueries:
         answer = await self._client.get(
             domain_of(user_id), path, query=query, timeout=PROFILE_TIMEOUT, max_bytes=MAX_PROFILE_BYTES
         )
+        answer = {name: value for name, value in answer.items() if name not in _PROFILE_TEXTS or isinstance(value, str)}
         weight = 500 + 4 * len(orjson.dumps(answer))
         self._profiles.put(key, (self._monotonic(), answer, weight))
         return answer
@@ -162,12 +165,12 @@ class RemoteQueries:
         chunk = answer.get("chunk")
         if not isinstance(chunk, list):
             raise Unknown(f"{server_name} gave no list of rooms", status=502)
-        page: dict[str, Any] = {"chunk": [room for room in chunk if _is_room(room)]}
+        page: dict[str, Any] = {"chunk": [_well_formed(room) for room in chunk if _is_room(room)]}
         for name in ("next_batch", "prev_batch"):
             if isinstance(answer.get(name), str):
                 page[name] = answer[name]
         total = answer.get("total_room_count_estimate")
-        if isinstance(total, int):
+        if type(total) is int:
             page["total_room_count_estimate"] = total
         return page
 
@@ -177,4 +180,9 @@ def _is_room(room: Any) -> bool:
     if not isinstance(room, dict) or not isinstance(room.get("room_id"), str):
         return False
     flags = ("world_readable", "guest_can_join")
-    return isinstance(room.get("num_joined_members"), int) and all(isinstance(room.get(flag), bool) for flag in flags)
+    return type(room.get("num_joined_members")) is int and all(isinstance(room.get(flag), bool) for flag in flags)
+
+
+def _well_formed(room: dict[str, Any]) -> dict[str, Any]:
+    """An entry without what is not as it must be and can be left out."""
+    return {name: value for name, value in room.items() if name not in _ROOM_TEXTS or isinstance(value, str)}
