@@ -6,6 +6,7 @@ can be stopped, killed and started again on the same data. `client.Client` talks
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,10 +17,14 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from tinyserver.cli import main
 
 from .client import SHARED_SECRET
 
@@ -170,9 +175,26 @@ class TinyServer:
             check=False,
         )
 
+    def give(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """The same in the process of the tests, without the second that a new one needs to begin.
+
+        A command for a server that does not run has an event loop of its own: an asynchronous test calls this through
+        `asyncio.to_thread`.
+        """
+        out, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+            patch.setattr("sys.stdin", io.StringIO(stdin))
+            mask = os.umask(0o077)  # what commands set
+            try:
+                code = main(arguments)
+            finally:
+                os.umask(mask)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
     def init(self) -> None:
         """`tinyserver init`, then the generated config with this server's port and what the test overrides."""
-        done = self.command(
+        run = self.command if self.environment else self.give
+        done = run(
             "init", "--server-name", self.server_name, "--data", str(self.data_dir), "--config", str(self.config_file)
         )
         assert done.returncode == 0, f"tinyserver init failed:\n{done.stdout}{done.stderr}"

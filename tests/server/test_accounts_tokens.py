@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -11,9 +12,13 @@ SERVER_CONFIG = {"registration": {"mode": "token"}}
 
 
 def command(server: TinyServer, *arguments: str, fails: bool = False) -> str:
-    done = server.command("token", *arguments, "--config", str(server.config_file))
+    done = server.give("token", *arguments, "--config", str(server.config_file))
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return (done.stderr if fails else done.stdout).strip()
+
+
+async def here(server: TinyServer, *arguments: str, fails: bool = False) -> str:
+    return await asyncio.to_thread(command, server, *arguments, fails=fails)
 
 
 async def test_tokens(make_server: Any, connect: Any) -> None:
@@ -41,12 +46,13 @@ async def test_tokens(make_server: Any, connect: Any) -> None:
 
     # A server that does not run.
     server.stop()
-    assert command(server, "create", "--token", "offline") == "offline"
-    assert "offline  used 0 of 1 times" in command(server, "list")
-    command(server, "remove", token)
-    assert token not in command(server, "list")
-    command(server, "create", "--uses", "-1", fails=True)
-    command(server, "create", "--days", "nan", fails=True)
+    done = server.command("token", "create", "--token", "offline", "--config", str(server.config_file))
+    assert (done.returncode, done.stdout) == (0, "offline\n")
+    assert "offline  used 0 of 1 times" in await here(server, "list")
+    await here(server, "remove", token)
+    assert token not in await here(server, "list")
+    await here(server, "create", "--uses", "-1", fails=True)
+    await here(server, "create", "--days", "nan", fails=True)
     server.start()
     auth["token"] = "offline"
     await client.request("POST", "/register", {**body, "username": "four"})

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 from urllib.parse import quote
-
-import pytest
-
-from tinyserver.cli import main
 
 from .client import Client, bodies
 from .conftest import NewUser
@@ -31,13 +26,10 @@ def run(server: TinyServer, *arguments: str, fails: bool = False, stdin: str | N
 
 
 def tell(server: TinyServer, *arguments: str, fails: bool = False, stdin: str = "") -> str:
-    """The same without the half second that a process needs to begin; only while the server runs."""
-    out, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
-        patch.setattr("sys.stdin", io.StringIO(stdin))
-        status = main([*arguments, "--config", str(server.config_file)])
-    assert (status != 0) == fails, (arguments, out.getvalue(), errors.getvalue())
-    return (errors if fails else out).getvalue().strip()
+    """Give a command in the process of the tests; what it prints."""
+    done = server.give(*arguments, "--config", str(server.config_file), stdin=stdin)
+    assert (done.returncode != 0) == fails, (arguments, done.stdout, done.stderr)
+    return (done.stderr if fails else done.stdout).strip()
 
 
 async def log_in(connect: Callable[..., Client], server: TinyServer, user: str, password: str, **expect: Any) -> Client:
@@ -309,9 +301,10 @@ async def test_a_server_that_does_not_run(make_server: Any, connect: Callable[..
 
     created = run(server, "user", "create", "Bob", "--admin", "--password-stdin", stdin="his-password\n")
     assert created == f"Created @bob:{server.server_name} (administrator)"
-    assert "@bob" in run(server, "user", "list", "--admins")
-    assert run(server, "room", "shutdown", room, "--yes").endswith("had to leave: 1")
-    run(server, "user", "lock", "bob")
+    assert "@bob" in await asyncio.to_thread(tell, server, "user", "list", "--admins")
+    closed = await asyncio.to_thread(tell, server, "room", "shutdown", room, "--yes")
+    assert closed.endswith("had to leave: 1")
+    await asyncio.to_thread(tell, server, "user", "lock", "bob")
     # As if the server had been killed while a room was being emptied.
     with sqlite3.connect(server.data_dir / "tinyserver.db") as database:
         database.execute("INSERT INTO blocked_rooms (room_id, ts, reason, emptying) VALUES (?, 1, 'x', 1)", (other,))
