@@ -82,7 +82,19 @@ async def test_an_administrator_gives_commands(fresh_server: TinyServer, new_use
     assert "not suspended any more" in await say(root, room, f"!user unsuspend {alice.localpart}")
     assert "used like this: user show USER" in await say(root, room, "user show")
     assert "no command 'user dance'" in await say(root, room, "user dance")
+    assert "Say help user for" in await say(root, room, "user")
+    assert "Say help user for" in await say(root, room, "help user dance")
     assert "Say help" in await say(root, room, "hello?")  # nobody else is there who could be meant
+    # People and rooms are named by links, in the one way or the other.
+    link = f"https://matrix.to/#/{alice.user_id}"
+    pill = {"msgtype": "m.text", "format": "org.matrix.custom.html", "body": "user show show & Co"}
+    pill["formatted_body"] = f'user show <a href="{link}">show &amp; Co</a>'
+    named = await answer(root, room, await root.send(room, pill))
+    assert f"user: {alice.user_id}" in named["body"]
+    for written in (f"[Al]({link})", f"<{link}?via=x>", f"https://matrix.to/#/{quote(alice.user_id)}"):
+        assert f"user: {alice.user_id}" in await say(root, room, f"user show {written}")
+    assert "no user of this server" in await say(root, room, "user show https://matrix.to/#/@x%20y")
+    assert "on its way" in await say(root, room, f"notice send —to {alice.localpart} It rains —maybe tonight")
     made = await say(root, room, "user create carol")
     password = re.search(r"The password is (\S+) :", made)
     assert password is not None

@@ -212,6 +212,7 @@ async def test_files_and_reports(server: TinyServer, new_user: NewUser) -> None:
     assert "no such file" in tell(server, "media", "delete", uris[0], "--yes", fails=True).lower()
     assert "no mxc:// URI" in tell(server, "media", "release", "file:///etc/passwd", fails=True)
     assert tell(server, "media", "purge-remote", "--days", "0") == "Deleted 0 copies"
+    assert tell(server, "media", "purge-remote", "--days", "9e15") == "Deleted 0 copies"
 
     room = await alice.create_room()
     event = await alice.send(room, "you are a\x1b[31m fool")

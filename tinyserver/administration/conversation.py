@@ -102,5 +102,9 @@ class Conversation:
         commands = self._groups.get(words[0].lower())
         if commands is None:
             raise InvalidParam(f"There is no help about {words[0][:50]!r}. Say help for a list.")
-        rows = tuple((parsing.usage(each), each.help) for each in commands if words[1:] in ([], each.name.split()[1:]))
+        asked = [word.lower() for word in words[1:]]
+        rows = tuple((parsing.usage(each), each.help) for each in commands if asked in ([], each.name.split()[1:]))
+        if not rows:
+            named, group = " ".join(words)[:50], words[0].lower()
+            raise InvalidParam(f"There is no help about {named!r}. Say help {group} for a list.")
         return Reply("", (Column("command"), Column("what it does")), rows)

@@ -103,7 +103,7 @@ class MediaCommands:
     )
     async def purge_remote(self, caller: Caller, days: float = 30) -> Reply:
         """Delete copies."""
-        removed = await self._repository.remove_copies(self._clock.now_ms() - int(days * _DAY_MS))
+        removed = await self._repository.remove_copies(max(self._clock.now_ms() - int(days * _DAY_MS), 0))
         return Reply(f"Deleted {removed} copies")
 
 

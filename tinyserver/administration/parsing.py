@@ -12,8 +12,8 @@ from tinyserver.administration.commands import Command, Kind
 from tinyserver.protocol.errors import InvalidParam, NotFound
 
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
-# What phones make of "--" and of quotation marks.
-_DASHES = str.maketrans({"“": '"', "”": '"', "„": '"'})
+# What phones make of quotation marks.
+_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"'})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,13 @@ def parse(text: str, commands: Mapping[str, Command]) -> Asked:
     name = " ".join(words[:2]).lower()  # phones begin with a capital letter
     command = commands.get(name)
     if command is None:
-        raise NotFound(f"There is no command {name[:50]!r}. Say help for a list.")
+        group = words[0].lower() if words else ""
+        about = f" {group}" if group in groups(commands.values()) else ""
+        raise NotFound(f"There is no command {name[:50]!r}. Say help{about} for a list.")
     parser = _Parser(prog=command.name, add_help=False, allow_abbrev=False)
     add_arguments(parser, command)
     try:
-        options = parser.parse_args(words[2:])
+        options = parser.parse_args([_as_option(word, command) for word in words[2:]])
     except _Wrong as error:
         raise InvalidParam(f"{error} – it is used like this: {usage(command)}") from error
     return Asked(command, taken(command, options))
@@ -76,8 +78,15 @@ def parse(text: str, commands: Mapping[str, Command]) -> Asked:
 
 def split(text: str) -> list[str]:
     """The words of a message; what stands in quotation marks is one word. Apostrophes mean nothing."""
-    found = _WORD.findall(text.translate(_DASHES))
-    return [quoted or re.sub(r"^[—–](?=\w)", "--", word) for quoted, word in found]
+    found = _WORD.findall(text.translate(_QUOTES))
+    return [quoted or word for quoted, word in found]
+
+
+def _as_option(word: str, command: Command) -> str:
+    """A word with the dashes of an option, if it is one of a command's: phones make one long dash of two."""
+    name = word.lstrip("—–")
+    known = {argument.name for argument in command.arguments if argument.is_option}
+    return f"--{name}" if name != word and name.partition("=")[0] in known else word
 
 
 def usage(command: Command) -> str:

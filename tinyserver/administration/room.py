@@ -19,6 +19,7 @@ from tinyserver.accounts.own import OwnAccount
 from tinyserver.accounts.requester import Requester
 from tinyserver.administration.commands import Reply
 from tinyserver.administration.conversation import Conversation
+from tinyserver.administration.links import with_ids
 from tinyserver.administration.rendering import html, plain
 from tinyserver.bell import Bell
 from tinyserver.protocol.errors import Exclusive, MatrixError, RoomInUse
@@ -293,7 +294,7 @@ class AdminRoom:
             return None
         if not memberships.is_joined(tx, room.nid, account.nid):
             return None
-        said = _without_fallback(text, event.content).strip().removeprefix("!")
+        said = with_ids(_without_fallback(text, event.content), event.content).strip().removeprefix("!")
         if not self._conversation.is_for_us(said) and room.joined > 2:
             return None  # administrators may talk with each other
         return _Message(stored, Requester(event.sender, account.nid, is_admin=True), said)
