@@ -30,6 +30,7 @@ class Gateway(WebServer):
         self.told: list[dict[str, Any]] = []
         self.status = 200
         self.rejected: list[str] = []
+        self.is_terse = False
         self._news = asyncio.Event()
 
     @property
@@ -41,7 +42,7 @@ class Gateway(WebServer):
         if self.status == 200:
             self.told.append(json.loads(seen.body)["notification"])
         self._news.set()
-        return json_reply({"rejected": self.rejected}, self.status)
+        return json_reply({} if self.is_terse else {"rejected": self.rejected}, self.status)
 
     async def __aenter__(self) -> Gateway:
         await super().__aenter__()
@@ -175,7 +176,16 @@ async def test_what_gateways_are_told(new_user: NewUser, gateway: Gateway) -> No
 async def test_rejected(new_user: NewUser, gateway: Gateway) -> None:
     alice, bob = await new_user("alice"), await new_user("bob")
     room = await alice.create_room(bob)
-    gateway.rejected = ["gone"]
+    # A gateway that does not say which pushkeys it rejects rejects none, and is not told twice.
+    gateway.is_terse = True
+    await set_pusher(bob, pusher(gateway.url, "here"))
+    told = [await alice.send(room, "one")]
+    await gateway.until(lambda: gateway.ids == told)
+    told.append(await alice.send(room, "two"))
+    await gateway.until(lambda: gateway.ids == told)
+    await bob.request("POST", "/pushers/set", {"kind": None, "app_id": "org.example.app", "pushkey": "here"})
+    gateway.told.clear()
+    gateway.is_terse, gateway.rejected = False, ["gone"]
     await set_pusher(bob, pusher(gateway.url, "gone"))
     await set_pusher(bob, pusher(gateway.url, "here"))
     await alice.send(room, "hello")

@@ -303,7 +303,7 @@ class _Gone(Exception):
 
 
 class _Answer(msgspec.Struct):
-    rejected: list[str]
+    rejected: list[str] = []  # a gateway that says nothing of it has taken the notification: it rings no second time
 
 
 def _remove_unless_set(tx: WriteTransaction, row: PusherRow) -> None:
