@@ -85,6 +85,8 @@ async def test_parts_and_copies_that_are_known(new_user: NewUser, server: TinySe
     for nonsense in ("bytes=5-2,7-9", "lines=1-2", "bytes=-"):
         assert (await download(alice, uri, Range=nonsense)).status_code == 200
     assert (await download(alice, uri, Range="bytes=0-9", **{"If-Range": '"other"'})).status_code == 200
+    head = await alice.raw("HEAD", f"{DOWNLOAD}/{uri.removeprefix('mxc://')}", headers={"Range": "bytes=0-9"})
+    assert (head.status_code, head.headers["content-length"]) == (200, "512000")
     assert (await download(alice, uri, **{"If-None-Match": f'"x", W/{etag}'})).status_code == 304
 
 
@@ -178,6 +180,7 @@ async def test_ways_out_of_the_repository(new_user: NewUser, server: TinyServer,
     [
         ("text/html", "a.html", "text/html", 'attachment; filename="a.html"'),
         ("image/svg+xml", "a.svg", "image/svg+xml", 'attachment; filename="a.svg"'),
+        ("image/png;,text/html", "a.png", "image/png;,text/html", 'attachment; filename="a.png"'),
         ("IMAGE/PNG", "../../a.png", "IMAGE/PNG", 'inline; filename="a.png"'),
         ("text/plain; charset=utf-8", "..\\x.txt", "text/plain; charset=utf-8", 'inline; filename="x.txt"'),
         ("nonsense", 'a"; x="b', "application/octet-stream", "attachment; filename*=utf-8''a%22%3B%20x%3D%22b"),

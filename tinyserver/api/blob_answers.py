@@ -55,7 +55,8 @@ def serve_content(repository: MediaRepository, content: Content) -> AsgiApp:
         blob = await repository.open(content.digest)
         try:
             start, stop, status = 0, blob.size, 200
-            part = _range(asked.get(b"range", ""), blob.size) if asked.get(b"if-range", etag) == etag else None
+            in_parts = scope["method"] == "GET" and asked.get(b"if-range", etag) == etag
+            part = _range(asked.get(b"range", ""), blob.size) if in_parts else None
             if part is not None:
                 start, stop, status = *part, 206
                 if start >= stop:

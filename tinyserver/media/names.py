@@ -47,7 +47,9 @@ def clean_name(file_name: str | None) -> str | None:
 
 def disposition(content_type: str, file_name: str | None) -> str:
     """The Content-Disposition header for a file of a type."""
-    kind = "inline" if content_type.partition(";")[0].strip().lower() in _INLINE else "attachment"
+    # Browsers take what stands behind a comma for another type.
+    is_harmless = "," not in content_type and content_type.partition(";")[0].strip().lower() in _INLINE
+    kind = "inline" if is_harmless else "attachment"
     if file_name is None:
         return kind
     if file_name.isascii() and not re.search(r'["\\%]', file_name):

@@ -21,6 +21,8 @@ SIZES = ((32, 32, True), (96, 96, True), (320, 240, False), (640, 480, False), (
 STEP = 400
 MAX_SIDE = 2000
 """Beyond the recommended sizes the sides grow in steps up to this: thumbnails of every size would be many."""
+FINE_STEP = 10
+"""That of the sides of what is cropped, whose shape is to be the one that is asked for."""
 _MAX_FAILURES = 1000
 _PATIENCE = 5.0
 
@@ -101,8 +103,17 @@ def _offered(size: Size) -> Size:
     for width, height, crop in SIZES:
         if crop == size.crop and width >= size.width and height >= size.height:
             return Size(width, height, crop, size.animated)
-    return Size(_stepped(size.width), _stepped(size.height), size.crop, size.animated)
+    if not size.crop:
+        return Size(_stepped(size.width), _stepped(size.height), size.crop, size.animated)
+    asked = max(size.width, size.height)
+    longer = _stepped(asked)
+    width, height = (_rounded_up(-(-side * longer // asked), FINE_STEP) for side in (size.width, size.height))
+    return Size(width, height, size.crop, size.animated)
 
 
 def _stepped(side: int) -> int:
-    return min(-(-side // STEP) * STEP, MAX_SIDE)
+    return min(_rounded_up(side, STEP), MAX_SIDE)
+
+
+def _rounded_up(side: int, step: int) -> int:
+    return -(-side // step) * step
