@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from .client import Client
+from .conftest import NewUser
 from .harness import TinyServer
+from .oauth import DEVICE_GRANT, App, Browser
 
 ETAGGED = "/_matrix/client/unstable/org.matrix.msc4108/rendezvous"
 STABLE = "/_matrix/client/v1/rendezvous"
@@ -101,3 +104,98 @@ async def test_there_are_only_so_many(anybody: Client) -> None:
     await anybody.request("GET", paths[0], expect=404, errcode="M_NOT_FOUND")
     await anybody.request("GET", paths[1])
     await anybody.request("GET", paths[100])
+
+
+class ByEtag:
+    """One device's side of a mailbox of the first generation: text, and its version in the headers."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.path = self.version = ""
+
+    async def open(self) -> str:
+        made = await self.client.raw("POST", ETAGGED, content=b"", headers=TEXT)
+        assert made.status_code == 201, made.text
+        self.path, self.version = made.json()["url"].removeprefix(self.client.base_url), made.headers["etag"]
+        return self.path
+
+    async def say(self, message: str) -> None:
+        headers = {**TEXT, "If-Match": self.version}
+        put = await self.client.raw("PUT", self.path, content=message.encode(), headers=headers)
+        assert put.status_code == 202, put.text
+        self.version = put.headers["etag"]
+
+    async def hear(self) -> str:
+        headers = {"If-None-Match": self.version} if self.version else {}
+        got = await self.client.raw("GET", self.path, headers=headers)
+        assert got.status_code == 200, got.text
+        self.version = got.headers["etag"]
+        return got.text
+
+
+class InJson:
+    """One device's side of a mailbox of the second generation."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.path = self.version = ""
+
+    async def open(self) -> str:
+        made = await self.client.request("POST", STABLE, {"data": ""})
+        self.path, self.version = f"{STABLE}/{made['id']}", made["sequence_token"]
+        return self.path
+
+    async def say(self, message: str) -> None:
+        put = await self.client.request("PUT", self.path, {"sequence_token": self.version, "data": message})
+        self.version = put["sequence_token"]
+
+    async def hear(self) -> str:
+        got = await self.client.request("GET", self.path)
+        assert got["sequence_token"] != self.version
+        self.version = got["sequence_token"]
+        text: str = got["data"]
+        return text
+
+
+@pytest.mark.parametrize("mailbox", [ByEtag, InJson])
+async def test_a_phone_signs_a_new_computer_in(
+    mailbox: type[ByEtag | InJson], new_user: NewUser, anybody: Client, server: TinyServer, connect: Any
+) -> None:
+    phone = await new_user("alice")
+    app = await App(anybody.http).register()
+    theirs, ours = mailbox(anybody), mailbox(phone)
+    ours.path = await theirs.open()  # what the QR code tells
+    await ours.hear()
+    metadata = await phone.request("GET", "/_matrix/client/v1/auth_metadata")
+    assert DEVICE_GRANT in metadata["grant_types_supported"]
+    await ours.say(json.dumps({"type": "m.login.protocols", "protocols": ["device_authorization_grant"]}))
+
+    assert json.loads(await theirs.hear())["protocols"] == ["device_authorization_grant"]
+    asked = {"client_id": app.client_id, "scope": app.scope}
+    grant = (await app.http.post(metadata["device_authorization_endpoint"], data=asked)).json()
+    told = {"device_id": app.device_id, "verification_uri_complete": grant["verification_uri_complete"]}
+    await theirs.say(json.dumps(told))
+
+    heard = json.loads(await ours.hear())
+    device = f"/devices/{heard['device_id']}"
+    await phone.request("GET", device, expect=404, errcode="M_NOT_FOUND")  # nobody takes an old one over
+    await ours.say("accepted")
+    assert await theirs.hear() == "accepted"
+    poll = {"grant_type": DEVICE_GRANT, "device_code": grant["device_code"]}
+    assert (await app.token(400, **poll))["error"] == "authorization_pending"
+    async with Browser(server.base_url) as browser:
+        await browser.open(heard["verification_uri_complete"])
+        await browser.press("sign_in", user=phone.localpart, password=phone.password)
+        await browser.press("allow", expect=200)
+    tokens = await app.token(**poll)
+    await theirs.say("success")
+
+    assert await ours.hear() == "success"
+    assert (await phone.request("GET", device))["device_id"] == app.device_id
+    await ours.say("the secrets")
+    assert await theirs.hear() == "the secrets"
+    computer = connect(server, tokens["access_token"])
+    shown = await computer.request("GET", "/account/whoami")
+    assert (shown["user_id"], shown["device_id"]) == (phone.user_id, app.device_id)
+    room = await phone.create_room()
+    assert room in (await computer.sync())["rooms"]["join"]
