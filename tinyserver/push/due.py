@@ -155,7 +155,7 @@ class DueReader:
         for place, event_class, thread, sender in timeline.newest_classes(tx, room.nid, start, until + 1, MAX_EXAMINED):
             exception = exceptions.get(place)
             notifies = outcomes.notifies(event_class) if exception is None else exception.notify
-            if not notifies or sender == user or sender in ignored:
+            if not event_class or not notifies or sender == user or sender in ignored:
                 continue
             if place > max(read_all, read_threads.get(thread, read_all)):
                 yield place

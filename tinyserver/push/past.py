@@ -31,7 +31,7 @@ from tinyserver.storage.transaction import ReadTransaction
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 MAX_EXAMINED = 2_000
-"""How many events of one room are looked at for one page."""
+"""How many events of one room are looked at for one page; then the page ends, with a token to go on."""
 _TOKEN = re.compile(r"n(\d{1,18})", re.ASCII)
 _FROM_THE_END = 2**62
 
@@ -43,6 +43,7 @@ class _Notified(NamedTuple):
     room: RoomRow
     membership: MembershipRow
     is_read: bool
+    is_highlight: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,12 @@ class PastNotifications:
 
         def step(tx: ReadTransaction) -> NotificationPage:
             rules = self._rules.of_user(tx, requester.user_nid)
-            newest = self._newest(tx, requester, rules, below, wanted + 1, highlights_only)
+            newest, reached = self._newest(tx, requester, rules, below, wanted + 1, highlights_only)
             page = newest[:wanted]
+            last = page[-1].place if len(newest) > wanted else reached
             return NotificationPage(
                 [self._notification(tx, requester, rules, notified, now_ms) for notified in page],
-                f"n{page[-1].place}" if len(newest) > wanted else None,
+                None if last is None else f"n{last}",
             )
 
         return await self._db.read(step)
@@ -118,25 +120,34 @@ class PastNotifications:
         below: int,
         count: int,
         highlights_only: bool,
-    ) -> list[_Notified]:
-        """The newest notifications before a place, the newest first. Rooms are looked at by their newest event, until
-        those that are left cannot have newer notifications than those that were found."""
+    ) -> tuple[list[_Notified], int | None]:
+        """The newest notifications before a place, the newest first, and the place down to which all was looked at
+        (None: nothing is left). Rooms are looked at by their newest event, until those that are left cannot have newer
+        notifications than those that were found."""
         joined = memberships.of_local_user(tx, requester.user_nid, [Membership.JOIN])
         in_rooms = [(rooms.get(tx, membership.room), membership) for membership in joined]
         in_rooms.sort(key=lambda each: -each[0].last_event)
         found: list[tuple[int, _Notified]] = []
+        reached: int | None = None
         for room, membership in in_rooms:
-            if len(found) == count and room.last_event < found[0][0]:
+            after = max(found[0][0] if len(found) == count else 0, reached or 0)
+            if room.last_event <= after:
                 break
-            for notified in self._in_room(tx, requester.user_nid, rules, room, membership, below, highlights_only):
-                entry = (notified.place, notified)
+            looked_at = 0
+            for place, notified in self._in_room(tx, requester.user_nid, rules, room, membership, after, below):
+                looked_at += 1
+                if looked_at == MAX_EXAMINED:
+                    reached = place
+                if notified is None or (highlights_only and not notified.is_highlight):
+                    continue
                 if len(found) < count:
-                    heapq.heappush(found, entry)
-                elif notified.place > found[0][0]:
-                    heapq.heapreplace(found, entry)
+                    heapq.heappush(found, (place, notified))
+                elif place > found[0][0]:
+                    heapq.heapreplace(found, (place, notified))
                 else:
                     break
-        return [notified for _, notified in sorted(found, key=lambda each: -each[0])]
+        newest = [notified for place, notified in sorted(found, key=lambda each: -each[0]) if place >= (reached or 0)]
+        return newest, reached
 
     def _in_room(
         self,
@@ -145,26 +156,29 @@ class PastNotifications:
         rules: UserRules,
         room: RoomRow,
         membership: MembershipRow,
+        after: int,
         below: int,
-        highlights_only: bool,
-    ) -> Iterator[_Notified]:
-        """The notifications in one room before a place, the newest first."""
+    ) -> Iterator[tuple[int, _Notified | None]]:
+        """The places of events in one room between two others (exclusive), the newest first, with the notification if
+        they are one."""
         outcomes = rules.summary.outcomes(room.room_id)
         ignored = self._ignored.of_user(tx, user)
         came_in = place_of_join(tx, membership)
-        exceptions = {row.place: row for row in highlights.after(tx, user, room.nid, came_in, below - 1, MAX_EXAMINED)}
+        start = max(came_in, after)
+        exceptions = {row.place: row for row in highlights.after(tx, user, room.nid, start, below - 1, MAX_EXAMINED)}
         read_all, read_threads = read_places(tx, room.nid, user, came_in)
-        for place, event_class, thread, sender in timeline.newest_classes(tx, room.nid, came_in, below, MAX_EXAMINED):
+        for place, event_class, thread, sender in timeline.newest_classes(tx, room.nid, start, below, MAX_EXAMINED):
             exception = exceptions.get(place)
             if exception is None:
                 notifies = outcomes.notifies(event_class)
                 is_highlight = notifies and outcomes.highlights(event_class)
             else:
                 notifies, is_highlight = exception.notify, exception.highlight
-            if not notifies or sender == user or sender in ignored or (highlights_only and not is_highlight):
+            if not event_class or not notifies or sender == user or sender in ignored:
+                yield place, None
                 continue
             is_read = place <= max(read_all, read_threads.get(thread, read_all))
-            yield _Notified(place, room, membership, is_read)
+            yield place, _Notified(place, room, membership, is_read, is_highlight)
 
     def _notification(
         self, tx: ReadTransaction, requester: Requester, rules: UserRules, notified: _Notified, now_ms: int

@@ -122,11 +122,9 @@ def newest_places(tx: ReadTransaction, rooms: Collection[int]) -> dict[int, int]
 def newest_classes(
     tx: ReadTransaction, room: int, after_place: int, below: int, at_most: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """As `classes`, the newest events first, of those before a place (exclusive) only events that have a class."""
-    for row in tx.execute(
+    """As `classes`, the newest events first, of those before a place (exclusive); events without a class have 0."""
+    yield from tx.execute(
         "SELECT place, notify, coalesce(thread, 0), sender FROM events WHERE room = ? AND place > ? AND place < ? "
         "ORDER BY place DESC LIMIT ?",
         (room, after_place, below, at_most),
-    ):
-        if row[1]:
-            yield row
+    )
