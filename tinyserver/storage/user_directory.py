@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinyserver.protocol.search_text import words
-from tinyserver.storage import names
+from tinyserver.storage import memberships, names
 from tinyserver.storage.stored_event import StoredEvent
 from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 
@@ -14,9 +14,12 @@ MAX_NAME = 256
 
 
 def note_member(tx: WriteTransaction, member: StoredEvent) -> None:
-    """Let a user be found by the name in one of their member events."""
+    """Let a user be found by the name in one of their member events, unless it is history: another has its place."""
     event = member.event
     if event.membership not in ("join", "invite") or not event.state_key or member.state_key_nid is None:
+        return
+    present = memberships.get(tx, member.room, member.state_key_nid)
+    if member.rejected or (present is not None and present.event != member.nid):
         return
     name = event.content.get("displayname")
     localpart = event.state_key[1:].partition(":")[0]
@@ -35,9 +38,13 @@ def set_open(tx: WriteTransaction, room: int, *, is_open: bool) -> None:
 
 
 def with_words(tx: ReadTransaction, beginnings: Sequence[str], limit: int) -> list[tuple[int, str]]:
-    """(nid, words) of users who have words that begin with each of these."""
-    query = " ".join(f'"{beginning}"*' for beginning in beginnings)
-    return tx.rows("SELECT rowid, words FROM user_words WHERE user_words MATCH ? LIMIT ?", (query, limit))
+    """(nid, words) of users who have words that begin with each of these; those who have them whole come first."""
+    statement = "SELECT rowid, words FROM user_words WHERE user_words MATCH ? LIMIT ?"
+    found: dict[int, str] = {}
+    for mark in ("", "*"):
+        query = " ".join(f'"{beginning}"{mark}' for beginning in beginnings)
+        found.update(tx.rows(statement, (query, limit)))
+    return list(found.items())[:limit]
 
 
 def met_in(tx: ReadTransaction, user: int, other: int) -> int | None:
