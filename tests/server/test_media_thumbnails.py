@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -163,6 +166,22 @@ async def test_sizes_that_are_none(new_user: NewUser, server: TinyServer, params
     answer = await thumbnail(alice, await upload(alice, picture(640, 480)), **params)
     assert answer.status_code == 400
     assert answer.json()["errcode"] in ("M_INVALID_PARAM", "M_MISSING_PARAM")
+
+
+def workshop_of(server: TinyServer) -> int:
+    """The process that works on pictures."""
+    pids = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    (found,) = [pid for pid in pids if b"picture_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(found)
+
+
+async def test_the_workshop_is_killed_while_it_has_nothing_to_do(new_user: NewUser, server: TinyServer) -> None:
+    """As by a system that is short of memory. The next picture is not to blame."""
+    alice = await new_user("alice")
+    uris = [await upload(alice, picture(640 + number, 480)) for number in range(2)]
+    opened(await thumbnail(alice, uris[0], width=96, height=96, method="crop"))
+    os.kill(workshop_of(server), signal.SIGKILL)
+    opened(await thumbnail(alice, uris[1], width=96, height=96, method="crop"))
 
 
 async def test_pictures_that_are_also_something_else(new_user: NewUser, server: TinyServer) -> None:

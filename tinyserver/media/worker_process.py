@@ -26,6 +26,10 @@ class WorkerDied(Exception):
     """The program took too long, or ended: it met something that it could not stand."""
 
 
+class _Ended(WorkerDied):
+    """The program ended without an answer."""
+
+
 class WorkerProcess:
     """Has orders carried out, one after the other.
 
@@ -64,11 +68,23 @@ class WorkerProcess:
     async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         if self._idle is not None:
             self._idle.cancel()
+        was_there = self._process is not None
+        try:
+            return await self._try(order)
+        except _Ended:
+            if not was_there:
+                raise
+        # It may have been ended while it had nothing to do, as by a system that is short of memory.
+        return await self._try(order)
+
+    async def _try(self, order: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(ORDER_SECONDS):
                 line = await self._exchange(json.dumps(order).encode() + b"\n")
             answer = json.loads(line)
+        except ConnectionError as error:
+            raise _Ended(f"{self._module} has ended") from error
         except (TimeoutError, OSError, ValueError) as error:
             raise WorkerDied(f"{self._module} gave no answer") from error
         finally:
@@ -91,7 +107,10 @@ class WorkerProcess:
         assert process.stdout is not None
         process.stdin.write(line)
         await process.stdin.drain()
-        return await process.stdout.readline()
+        line = await process.stdout.readline()
+        if not line:
+            raise ConnectionResetError
+        return line
 
     def _rest(self) -> None:
         """Let the process go, unless it has work: it ends when its input does."""
