@@ -10,14 +10,15 @@ import pytest
 import pytest_asyncio
 
 from tinyserver.federation.participation.invites import InboundInvites, OutboundInvites
-from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
+from tinyserver.protocol.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, InviteBlocked, NotFound
 from tinyserver.protocol.event_hashes import add_content_hash, event_id_of, sign_event
 from tinyserver.protocol.room_versions import ROOM_VERSIONS
 from tinyserver.rooms.drafts import EventDraft
 from tinyserver.rooms.membership import RoomMembership
 from tinyserver.rooms.partial_state import PartialRooms
-from tinyserver.storage import accounts, events, memberships, names, rooms
+from tinyserver.storage import account_data, accounts, events, memberships, names, rooms
 from tinyserver.storage.memberships import Membership
+from tinyserver.storage.transaction import WriteTransaction
 
 from .house import ALICE, US, open_house
 from .network import Reply, Seen, json_reply
@@ -97,6 +98,25 @@ async def test_what_is_refused(
     with pytest.raises(error):
         await invites.receive(peer.name, pdu["room_id"], event_id, version, pdu, [])
     assert world.db.glance(lambda tx: rooms.find(tx, pdu["room_id"])) is None
+
+
+async def test_who_wants_no_invites_gets_none(world: World, invites: InboundInvites) -> None:
+    peer = await world.peer()
+    event_id, pdu = invite(peer)
+
+    async def say(config: bytes) -> None:
+        def step(tx: WriteTransaction) -> None:
+            account_data.put(tx, names.intern(tx, BOB), None, "m.invite_permission_config", config)
+
+        await world.db.write(step)
+
+    await say(b'{"default_action":"block"}')
+    with pytest.raises(InviteBlocked) as refused:
+        await invites.receive(peer.name, pdu["room_id"], event_id, "11", pdu, [])
+    assert (refused.value.status, refused.value.errcode) == (403, "M_INVITE_BLOCKED")
+    assert world.db.glance(lambda tx: rooms.find(tx, pdu["room_id"])) is None
+    await say(b"{}")
+    await invites.receive(peer.name, pdu["room_id"], event_id, "11", pdu, [])
 
 
 async def test_an_invite_that_is_no_longer_allowed_when_it_comes_back_signed_leaves_no_trace(world: World) -> None:

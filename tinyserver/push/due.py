@@ -16,6 +16,7 @@ from tinyserver.accounts.ignored_users import IgnoredUsers
 from tinyserver.push.notifications import push_context
 from tinyserver.push.rules import PushRules, UserRules
 from tinyserver.push.unread import UnreadCounter, place_of_join, read_places
+from tinyserver.rooms.member_checks import wants_invites
 from tinyserver.storage import events, highlights, memberships, names, room_state, rooms, timeline
 from tinyserver.storage.memberships import Membership, MembershipRow
 from tinyserver.storage.pushers import PusherRow
@@ -163,6 +164,8 @@ class DueReader:
     def _invites(
         self, tx: ReadTransaction, user: int, rules: UserRules, since: int, until: int
     ) -> Iterator[tuple[int, RoomRow, MembershipRow, StoredEvent]]:
+        if not wants_invites(tx, user):
+            return
         ignored = self._ignored.of_user(tx, user)
         for membership in memberships.of_local_user(tx, user, [Membership.INVITE]):
             if since < membership.position <= until:
