@@ -6,10 +6,15 @@ it at the end, and all tests with a Synapse stay with one worker, so that one is
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+# httpcore looks for it several times a request, and what is not there is looked for in every folder of packages: a
+# seventh of the processor time of the clients.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 PEERS = "tests/federation/peers/"
 FIRST = (

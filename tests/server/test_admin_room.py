@@ -196,7 +196,7 @@ async def test_the_account_is_nobodys(fresh_server: TinyServer, new_user: NewUse
         ("user", "lock", own),
         ("user", "logout", own),
     ):
-        done = server.command(*command, "--config", str(server.config_file), stdin="x" * 10 + "\n")
+        done = server.give(*command, "--config", str(server.config_file), stdin="x" * 10 + "\n")
         assert done.returncode == 1
         assert "the server's own account" in done.stderr
     suspend = f"/_matrix/client/v1/admin/suspend/{quote(own)}"

@@ -267,7 +267,7 @@ async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, 
 
     async def command(*arguments: str) -> CompletedProcess[str]:
         options = ("--config", str(fresh_server.config_file))
-        return await asyncio.to_thread(fresh_server.command, "appservice", *arguments, *options)
+        return await asyncio.to_thread(fresh_server.give, "appservice", *arguments, *options)
 
     async with Bridge("come") as bridge, Client(fresh_server.base_url, bridge.as_token) as client:
         file.write_text(json.dumps(bridge.registration()))
@@ -302,7 +302,7 @@ async def test_adding_and_removing(fresh_server: TinyServer, new_user: NewUser, 
         # What is done while no server runs is told by the next one.
         fresh_server.stop()
         shutdown = ("room", "shutdown", room, "--yes", "--config", str(fresh_server.config_file))
-        done = await asyncio.to_thread(fresh_server.command, *shutdown)
+        done = await asyncio.to_thread(fresh_server.give, *shutdown)
         assert done.returncode == 0, done.stderr
         fresh_server.start()
         await bridge.until(

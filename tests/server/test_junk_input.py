@@ -228,9 +228,12 @@ async def test_junk_at_every_route(server: TinyServer, routes: list[Endpoint], n
     statuses: Counter[int] = Counter()
     everybody: list[Client] = []
     with contextlib.closing(Driver(server)) as driver, database(server) as stored:
-        for endpoint in routes:
-            driver.world, people = await new_world(server, new_user)
-            everybody += people
+        used = True
+        for endpoint in sorted(routes, key=lambda endpoint: endpoint.method != "GET"):
+            if used:  # what only reads leaves the world as it is for the next
+                driver.world, people = await new_world(server, new_user)
+                everybody += people
+            used = endpoint.method != "GET"
             throw(endpoint, driver, stored, statuses)
             server.log.check()
         print(f"{statuses.total()} requests at {len(routes)} routes: {dict(sorted(statuses.items()))}")

@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any
 
@@ -21,6 +23,10 @@ from tinyserver.outgoing.dns import Resolver
 from tinyserver.outgoing.errors import AddressRefused, Unreachable
 from tinyserver.outgoing.targets import Hop, hops_of
 from tinyserver.outgoing.tls import TlsClient
+
+if find_spec("sniffio") is None:
+    # httpcore tries to import it several times a request, each time through all folders, where it is not installed.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried as well, while the one before has not answered yet. (RFC 8305)"""
