@@ -1,17 +1,18 @@
-"""The names by which users are found: those that they have now, and first those that fit whole."""
+"""Finding users among many, by the names that they have now; rooms in common with them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tinyserver.accounts.requester import Requester
 from tinyserver.bell import Bell
-from tinyserver.directory.users import MAX_EXAMINED, UserDirectory
+from tinyserver.directory import users
+from tinyserver.directory.users import MAX_EXAMINED, FoundUsers, UserDirectory
 from tinyserver.search.indexing import SearchIndexing
-from tinyserver.storage import names, user_directory
+from tinyserver.storage import names, rooms, user_directory
 from tinyserver.storage.transaction import WriteTransaction
 
 from .world import World, open_world
@@ -25,11 +26,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
+def directory_of(world: World) -> UserDirectory:
+    return UserDirectory(world.db, SearchIndexing(world.db, Bell(world.db.position, tag="test")), "here")
+
+
+async def search(world: World, term: str) -> FoundUsers:
+    return await directory_of(world).search(Requester(ALICE, world.nid(ALICE)), term, None)
+
+
 async def found(world: World, term: str) -> list[str]:
-    bell = Bell(world.db.position, tag="test")
-    directory = UserDirectory(world.db, SearchIndexing(world.db, bell), "here")
-    users = await directory.search(Requester(ALICE, world.nid(ALICE)), term, None)
-    return [f"{user.user_id} {user.display_name}" for user in users.users]
+    return [f"{user.user_id} {user.display_name}" for user in (await search(world, term)).users]
 
 
 async def test_an_old_name_that_comes_late_is_not_the_name(world: World) -> None:
@@ -63,6 +69,31 @@ async def test_many_with_longer_names_do_not_hide_somebody(world: World) -> None
     room = await world.create_room(ALICE)
     await world.send(room, ALICE, "m.room.join_rules", {"join_rule": "public"}, state_key="")
     await world.join_from(await world.second_server(room), room, "@sam:there")
-    assert await found(world, "sam") == ["@sam:there None"]
-    listed = world.db.glance(lambda tx: user_directory.with_words(tx, ["sam"], MAX_EXAMINED))
-    assert len(listed) == MAX_EXAMINED
+    # Nothing but the number of those who are looked at hides them: strangers fit as well.
+    for term in ("sam", "sa", "s"):
+        answer = await search(world, term)
+        assert [user.user_id for user in answer.users] == ["@sam:there"], term
+        assert answer.limited  # not everybody who fits was looked at
+    await world.send(room, ALICE, "m.room.member", {"membership": "leave"}, state_key=ALICE)
+    assert [user.user_id for user in (await search(world, "sam")).users] == ["@sam:there"]  # in a public room
+    await world.db.write(lambda tx: user_directory.set_open(tx, room, is_open=False))
+    assert (await search(world, "sam")).users == []
+
+
+async def test_rooms_in_common_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "MUTUAL_ROOMS", 2)
+    made = []
+    for _ in range(5):
+        room = await world.create_room(ALICE)
+        await world.send(room, ALICE, "m.room.join_rules", {"join_rule": "public"}, state_key="")
+        await world.join_from(await world.second_server(room), room, BOB)
+        made.append(room)
+    pages: list[Sequence[str]] = []
+    token: str | None = None
+    while not pages or token is not None:
+        page = await directory_of(world).mutual_rooms(Requester(ALICE, world.nid(ALICE)), BOB, token)
+        assert page.count == 5
+        pages.append(page.room_ids)
+        token = page.next
+    ids = world.db.glance(lambda tx: [rooms.room_id(tx, room) for room in made])
+    assert pages == [ids[:2], ids[2:4], ids[4:]]

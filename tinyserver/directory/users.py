@@ -93,7 +93,7 @@ class UserDirectory:
         await self._indexing.catch_up()
 
         def step(tx: ReadTransaction) -> FoundUsers:
-            candidates = user_directory.with_words(tx, wanted, MAX_EXAMINED)
+            candidates = user_directory.with_words(tx, requester.user_nid, wanted, MAX_EXAMINED)
             found: list[tuple[tuple[Any, ...], FoundUser]] = []
             for user, listed in candidates:
                 user_id = names.text(tx, user)
@@ -103,7 +103,8 @@ class UserDirectory:
                 if shown is not None:
                     found.append((self._rank(shown, wanted, listed.split()), shown))
             found.sort(key=lambda each: each[0])
-            return FoundUsers([shown for _, shown in found[:most]], len(found) > most)
+            is_limited = len(found) > most or len(candidates) == MAX_EXAMINED
+            return FoundUsers([shown for _, shown in found[:most]], is_limited)
 
         return await self._db.read(step)
 

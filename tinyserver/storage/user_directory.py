@@ -37,14 +37,25 @@ def set_open(tx: WriteTransaction, room: int, *, is_open: bool) -> None:
     tx.execute(statement, (room,))
 
 
-def with_words(tx: ReadTransaction, beginnings: Sequence[str], limit: int) -> list[tuple[int, str]]:
-    """(nid, words) of users who have words that begin with each of these; those who have them whole come first."""
-    statement = "SELECT rowid, words FROM user_words WHERE user_words MATCH ? LIMIT ?"
-    found: dict[int, str] = {}
-    for mark in ("", "*"):
-        query = " ".join(f'"{beginning}"{mark}' for beginning in beginnings)
-        found.update(tx.rows(statement, (query, limit)))
-    return list(found.items())[:limit]
+def with_words(tx: ReadTransaction, reader: int, beginnings: Sequence[str], limit: int) -> list[tuple[int, str]]:
+    """(nid, words) of users who have words that begin with each of these. If there are too many, some who have them
+    whole come first, then those whom a local user (the reader) shares a room with."""
+    begun = " ".join(f'"{beginning}"*' for beginning in beginnings)
+    found = dict(tx.rows(_WITH_WORDS, (begun, limit)))
+    if len(found) < limit:
+        return list(found.items())
+    whole = " ".join(f'"{beginning}"' for beginning in beginnings)
+    first = dict(tx.rows(_WITH_WORDS, (whole, limit // 2)))
+    first.update(tx.rows(_MET_WITH_WORDS, (begun, reader, limit)))
+    return list((first | found).items())[:limit]
+
+
+_WITH_WORDS = "SELECT rowid, words FROM user_words WHERE user_words MATCH ? LIMIT ?"
+_MET_WITH_WORDS = (
+    "SELECT rowid, words FROM user_words WHERE user_words MATCH ? AND +rowid IN ("
+    "SELECT b.user FROM memberships a CROSS JOIN memberships b ON b.room = a.room "
+    "WHERE a.user = ? AND a.is_local = 1 AND a.membership = 4 AND b.membership = 4) LIMIT ?"
+)
 
 
 def met_in(tx: ReadTransaction, user: int, other: int) -> int | None:
