@@ -211,6 +211,11 @@ async def test_files_and_reports(server: TinyServer, new_user: NewUser) -> None:
     await bob.request("GET", path, expect=404, errcode="M_NOT_FOUND")
     assert "no such file" in tell(server, "media", "delete", uris[0], "--yes", fails=True).lower()
     assert "no mxc:// URI" in tell(server, "media", "release", "file:///etc/passwd", fails=True)
+    # What is out of circulation is not asked for elsewhere, either: here the other server cannot be found.
+    elsewhere = "/_matrix/client/v1/media/download/other.test/abc"
+    await bob.request("GET", elsewhere, expect=502)
+    tell(server, "media", "quarantine", "mxc://other.test/abc")
+    await bob.request("GET", elsewhere, expect=404, errcode="M_NOT_FOUND")
     assert tell(server, "media", "purge-remote", "--days", "0") == "Deleted 0 copies"
     assert tell(server, "media", "purge-remote", "--days", "9e15") == "Deleted 0 copies"
 

@@ -238,10 +238,10 @@ class MediaRepository:
 
     def _known(self, origin: str, media_id: str) -> FoundMedia | None:
         row = self._db.glance(lambda tx: media.get(tx, origin, media_id))
+        if row is not None and row.quarantined:  # nor is another server asked for it
+            raise NotFound("This file has been taken out of circulation")
         if row is None or row.digest is None or row.blob is None:
             return None
-        if row.quarantined:
-            raise NotFound("This file has been taken out of circulation")
         return FoundMedia(row, row.digest, row.blob)
 
     def _is_awaited(self, media_id: str) -> bool:
