@@ -49,6 +49,12 @@ async def test_no_relay_no_credentials(new_user: NewUser, make_server: MakeServe
     assert await alice.request("GET", "/_matrix/client/v1/rtc/transports") == {"rtc_transports": []}
     assert "org.matrix.msc4143.rtc_foci" not in await alice.request("GET", "/.well-known/matrix/client")
     await alice.request("POST", "/_tinyserver/livekit/sfu/get", {}, expect=404, errcode="M_UNRECOGNIZED")
+    # The doctor tells a relay that is not there from one with another secret.
+    server.write_config({"voip": {"turn_uris": ["turn:127.0.0.1:1?transport=tcp"], "turn_shared_secret": SECRET}})
+    examined = server.command("doctor", "--config", str(server.config_file))
+    assert examined.returncode == 1
+    assert "WRONG turn:127.0.0.1:1?transport=tcp: it cannot be reached: " in examined.stdout
+    assert "secret" not in examined.stdout
 
 
 @pytest.fixture

@@ -28,6 +28,10 @@ class TurnError(Exception):
     """The server gives no relay address; the message says why."""
 
 
+class CredentialsRefused(TurnError):
+    """The server does not take what was made of the secret."""
+
+
 async def allocate(uri: str, username: str, password: str) -> str:
     """Have a relay address given and taken back; the address.
 
@@ -49,8 +53,8 @@ async def allocate(uri: str, username: str, password: str) -> str:
                 return await _allocate(exchange, username, password)
             finally:
                 close()
-    except (OSError, TimeoutError, struct.error, asyncio.IncompleteReadError) as error:
-        raise TurnError(f"{uri} does not answer: {error or 'no answer'}") from error
+    except (OSError, OverflowError, UnicodeError, struct.error, asyncio.IncompleteReadError) as error:
+        raise TurnError(f"it cannot be reached: {str(error) or f'no answer within {SECONDS:.0f} s'}") from error
 
 
 async def _allocate(exchange: Callable[[bytes], asyncio.Task[bytes]], username: str, password: str) -> str:
@@ -62,7 +66,7 @@ async def _allocate(exchange: Callable[[bytes], asyncio.Task[bytes]], username: 
     signed = [(_USERNAME, username.encode()), (_REALM, realm), (_NONCE, nonce)]
     kind, attributes = _parse(await exchange(_message(_ALLOCATE, [(_TRANSPORT, _UDP), *signed], key)))
     if kind != _ALLOCATE | _SUCCESS:
-        raise TurnError(f"the server refuses the credentials (error {_code(attributes)})")
+        raise CredentialsRefused(f"the server refuses the credentials (error {_code(attributes)})")
     await exchange(_message(_REFRESH, [(_LIFETIME, b"\0\0\0\0"), *signed], key))
     return _address(attributes.get(_RELAYED, b""))
 

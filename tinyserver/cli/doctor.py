@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinyserver.calls.turn import TurnServers
-from tinyserver.calls.turn_check import TurnError, allocate
+from tinyserver.calls.turn_check import CredentialsRefused, TurnError, allocate
 from tinyserver.cli.config_file import config_file
 from tinyserver.clock import Clock
 from tinyserver.config import Config, load_config
@@ -149,5 +149,7 @@ def _turn(config: Config) -> Iterator[Finding]:
         try:
             relay = asyncio.run(allocate(uri, credentials.username, credentials.password))
             yield True, f"{uri} gives a relay address ({relay or 'IPv6'})"
-        except TurnError as error:
+        except CredentialsRefused as error:
             yield False, f"{uri}: {error}. Its secret (coturn: static-auth-secret) must be voip.turn_shared_secret"
+        except TurnError as error:
+            yield False, f"{uri}: {error}"
