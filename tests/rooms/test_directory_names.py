@@ -12,7 +12,7 @@ from tinyserver.bell import Bell
 from tinyserver.directory import users
 from tinyserver.directory.users import MAX_EXAMINED, FoundUsers, UserDirectory
 from tinyserver.search.indexing import SearchIndexing
-from tinyserver.storage import names, rooms, user_directory
+from tinyserver.storage import names, rooms
 from tinyserver.storage.transaction import WriteTransaction
 
 from .world import World, open_world
@@ -74,10 +74,17 @@ async def test_many_with_longer_names_do_not_hide_somebody(world: World) -> None
         answer = await search(world, term)
         assert [user.user_id for user in answer.users] == ["@sam:there"], term
         assert answer.limited  # not everybody who fits was looked at
-    await world.send(room, ALICE, "m.room.member", {"membership": "leave"}, state_key=ALICE)
-    assert [user.user_id for user in (await search(world, "sam")).users] == ["@sam:there"]  # in a public room
-    await world.db.write(lambda tx: user_directory.set_open(tx, room, is_open=False))
-    assert (await search(world, "sam")).users == []
+
+
+async def test_people_in_a_public_room_are_found_while_this_server_follows_it(world: World) -> None:
+    room = await world.create_room(ALICE)
+    await world.send(room, ALICE, "m.room.join_rules", {"join_rule": "public"}, state_key="")
+    await world.join_from(await world.second_server(room), room, BOB)
+    carol = "@carol:here"
+    await world.send(room, carol, "m.room.member", {"membership": "join"}, state_key=carol)
+    for user, seen in ((ALICE, [f"{BOB} None"]), (carol, [])):
+        await world.send(room, user, "m.room.member", {"membership": "leave"}, state_key=user)
+        assert await found(world, "bob") == seen  # what is known of them is old as soon as nobody here is in the room
 
 
 async def test_rooms_in_common_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,12 @@ def met_in(tx: ReadTransaction, user: int, other: int) -> int | None:
 
 
 def seen_in(tx: ReadTransaction, other: int) -> int | None:
-    """The nid of the member event of a user in a room that is open to everybody; None if there is none."""
+    """The nid of the member event of a user in a room that is open to everybody and that this server is in; None if
+    there is none."""
     event: int | None = tx.value(
         "SELECT m.event FROM open_rooms o CROSS JOIN memberships m ON m.room = o.room AND m.user = ? "
-        "WHERE m.membership = 4 LIMIT 1",
+        "CROSS JOIN memberships l INDEXED BY memberships_local_in_room ON l.room = m.room AND l.is_local = 1 "
+        "WHERE m.membership = 4 AND l.membership = 4 LIMIT 1",
         (other,),
     )
     return event
