@@ -205,8 +205,13 @@ async def test_files_and_reports(server: TinyServer, new_user: NewUser) -> None:
     assert (await bob.raw("GET", path)).content == b"one" * 1000
     tell(server, "media", "quarantine", uris[0])
     await bob.request("GET", path, expect=404, errcode="M_NOT_FOUND")
+    # Nor is it when somebody else sends it again.
+    again = (await bob.request("POST", "/_matrix/media/v3/upload", content=b"one" * 1000))["content_uri"]
+    copy = "/_matrix/client/v1/media/download/" + again.removeprefix("mxc://")
+    await alice.request("GET", copy, expect=404, errcode="M_NOT_FOUND")
+    assert tell(server, "media", "list", bob.user_id).split()[-1] == "yes"
     tell(server, "media", "release", uris[0])
-    assert (await bob.raw("GET", path)).status_code == 200
+    assert (await bob.raw("GET", path)).status_code == (await bob.raw("GET", copy)).status_code == 200
     tell(server, "media", "delete", uris[0], "--yes")
     await bob.request("GET", path, expect=404, errcode="M_NOT_FOUND")
     assert "no such file" in tell(server, "media", "delete", uris[0], "--yes", fails=True).lower()

@@ -78,7 +78,7 @@ class MediaCommands:
         )
         return Reply("" if shown else "There are none.", columns, shown, more)
 
-    @command("media quarantine", "have a file served to nobody any more", _FILE)
+    @command("media quarantine", "have a file served to nobody any more, also when its content is sent again", _FILE)
     async def quarantine(self, caller: Caller, file: str) -> Reply:
         """Take a file out of circulation."""
         await self._repository.quarantine(*_parsed(file), quarantined=True)

@@ -271,7 +271,8 @@ class MediaRepository:
     # -- taking out of circulation ---------------------------------------------------------------
 
     async def quarantine(self, origin: str, media_id: str, *, quarantined: bool = True) -> None:
-        """Have a file served to nobody, and not fetched again; or lift that. Raises NotFound.
+        """Have a file served to nobody, nor what has the same content, and not fetched again; or lift that.
+        Raises NotFound.
 
         The content of another server's file is forgotten, that of an upload is kept for those who must look at it.
         """
@@ -284,9 +285,12 @@ class MediaRepository:
                 media.add_copy(tx, origin, media_id, clean_type(None), None, self._clock.now_ms())
                 row = media.get(tx, origin, media_id)
                 assert row is not None
-            if quarantined and row.uploader is None:
+            if not quarantined:
+                media.release(tx, row)
+                return
+            media.quarantine(tx, row)
+            if row.uploader is None:
                 media.drop_blob(tx, row)
-            media.quarantine(tx, row, quarantined)
 
         check_uri(origin, media_id)
         await self._db.write(step)

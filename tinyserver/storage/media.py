@@ -10,6 +10,10 @@ from tinyserver.storage.transaction import ReadTransaction, WriteTransaction
 CACHE = 0
 """The owner of copies and thumbnails in `bytes_of`."""
 
+_QUARANTINED = (
+    "(quarantined OR EXISTS (SELECT 1 FROM quarantined_contents WHERE quarantined_contents.digest = blobs.digest))"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class MediaRow:
@@ -27,6 +31,7 @@ class MediaRow:
     used: int
     expires: int | None
     quarantined: bool
+    """It is out of circulation itself, or its content is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def get(tx: ReadTransaction, origin: str, media_id: str) -> MediaRow | None:
     if server is None:
         return None
     row = tx.row(
-        "SELECT media.nid, blob, digest, size, content_type, file_name, uploader, used, expires, quarantined"
+        f"SELECT media.nid, blob, digest, size, content_type, file_name, uploader, used, expires, {_QUARANTINED}"
         " FROM media LEFT JOIN blobs ON blobs.nid = media.blob WHERE origin = ? AND media_id = ?",
         (server, media_id),
     )
@@ -145,11 +150,22 @@ def remove(tx: WriteTransaction, row: MediaRow) -> None:
     """Forget a file altogether."""
     drop_blob(tx, row)
     tx.execute("DELETE FROM media WHERE nid = ?", (row.nid,))
+    tx.execute("DELETE FROM quarantined_contents WHERE media = ?", (row.nid,))
 
 
-def quarantine(tx: WriteTransaction, row: MediaRow, quarantined: bool) -> None:
-    """Have a file served to nobody, or again."""
-    tx.execute("UPDATE media SET quarantined = ? WHERE nid = ?", (quarantined, row.nid))
+def quarantine(tx: WriteTransaction, row: MediaRow) -> None:
+    """Have a file served to nobody, nor its content where that has another URI or is sent again."""
+    tx.execute("UPDATE media SET quarantined = 1 WHERE nid = ?", (row.nid,))
+    if row.digest is not None:
+        tx.execute("INSERT OR IGNORE INTO quarantined_contents (digest, media) VALUES (?, ?)", (row.digest, row.nid))
+
+
+def release(tx: WriteTransaction, row: MediaRow) -> None:
+    """Have a file served again, and its content wherever that is not out of circulation by itself."""
+    tx.execute("UPDATE media SET quarantined = 0 WHERE nid = ?", (row.nid,))
+    tx.execute("DELETE FROM quarantined_contents WHERE media = ?", (row.nid,))
+    if row.digest is not None:
+        tx.execute("DELETE FROM quarantined_contents WHERE digest = ?", (row.digest,))
 
 
 def mark_used(tx: WriteTransaction, nid: int, now: int) -> None:
@@ -215,7 +231,7 @@ def largest_owners(tx: ReadTransaction, limit: int) -> list[tuple[int, int]]:
 def uploads_of(tx: ReadTransaction, user: int, before: int, limit: int) -> list[UploadRow]:
     """The newest uploads of a user (a nid) with numbers below another, the newest first."""
     rows = tx.execute(
-        "SELECT media.nid, media_id, size, content_type, file_name, created, quarantined FROM media LEFT JOIN blobs"
+        f"SELECT media.nid, media_id, size, content_type, file_name, created, {_QUARANTINED} FROM media LEFT JOIN blobs"
         " ON blobs.nid = media.blob WHERE uploader = ? AND media.nid < ? AND expires IS NULL"
         " ORDER BY media.nid DESC LIMIT ?",
         (user, before, limit),
@@ -266,7 +282,7 @@ def forget_blob(tx: WriteTransaction, nid: int) -> None:
 
 def _rows(tx: ReadTransaction, where: str, parameters: tuple[int, ...]) -> list[MediaRow]:
     found = tx.rows(
-        "SELECT media.nid, blob, digest, size, content_type, file_name, uploader, used, expires, quarantined"
+        f"SELECT media.nid, blob, digest, size, content_type, file_name, uploader, used, expires, {_QUARANTINED}"
         f" FROM media JOIN blobs ON blobs.nid = media.blob WHERE {where}",
         parameters,
     )

@@ -28,6 +28,14 @@ CREATE INDEX media_announced ON media (uploader, expires) WHERE expires IS NOT N
 CREATE INDEX media_by_expiry ON media (expires) WHERE expires IS NOT NULL;
 CREATE INDEX media_by_age ON media (created) WHERE uploader IS NOT NULL AND blob IS NOT NULL;
 
+-- What must not be served under any URI, since a file that has it was taken out of circulation.
+CREATE TABLE quarantined_contents (
+    digest BLOB NOT NULL,                -- SHA-256 of the content
+    media  INTEGER NOT NULL,             -- media.nid of that file
+    PRIMARY KEY (digest, media)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX quarantined_contents_by_media ON quarantined_contents (media);
+
 -- Smaller pictures made of blobs.
 CREATE TABLE thumbnails (
     source       INTEGER NOT NULL,       -- blobs.nid
