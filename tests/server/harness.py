@@ -200,6 +200,20 @@ class TinyServer:
         assert done.returncode == 0, f"tinyserver init failed:\n{done.stdout}{done.stderr}"
         self.write_config()
 
+    def init_with_federation(
+        self, port: int, certificate: Path, key: Path, config: Mapping[str, Any] | None = None, *, media: bool = False
+    ) -> None:
+        """`init` for a server that other servers reach over TLS at `port` of 127.0.0.1, with `config` laid over it."""
+        self.init()
+        for_clients = {"address": f"127.0.0.1:{self.port}", "serves": ["client", "media", "admin", "metrics"]}
+        for_servers = {
+            "address": f"127.0.0.1:{port}",
+            "serves": ["federation", "media"] if media else ["federation"],
+            "tls_certificate": str(certificate),
+            "tls_key": str(key),
+        }
+        self.write_config({"listen": [for_clients, for_servers], **(config or {})})
+
     def write_config(self, config: Mapping[str, Any] | None = None) -> None:
         """Lay `config` over the config file (it counts from the next start)."""
         if config is not None:

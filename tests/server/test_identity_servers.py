@@ -81,15 +81,7 @@ def homeserver(
         "identity": {"servers": [identity.name], "base_url": f"https://{identity.name}"},
     }
     server = TinyServer(place, server_name=name, config=config)
-    for_clients = {"address": f"127.0.0.1:{server.port}", "serves": ["client", "media", "admin", "metrics"]}
-    for_servers = {
-        "address": f"127.0.0.1:{port}",
-        "serves": ["federation"],
-        "tls_certificate": str(certificate),
-        "tls_key": str(key),
-    }
-    server.init()
-    server.write_config({"listen": [for_clients, for_servers]})
+    server.init_with_federation(port, certificate, key)
     return server
 
 

@@ -163,13 +163,5 @@ def _server(directory: Path, authority: Authority, number: int, port: int, dns: 
     certificate, key = authority.issue(name)
     outgoing = {"extra_ca_files": [str(authority.ca_file)], "allow_private_addresses": True, "dns_servers": [dns]}
     server = TinyServer(directory, server_name=name, config={"outgoing": outgoing})
-    for_clients = {"address": f"127.0.0.1:{server.port}", "serves": ["client", "media", "admin", "metrics"]}
-    for_servers = {
-        "address": f"127.0.0.1:{port}",
-        "serves": ["federation"],
-        "tls_certificate": str(certificate),
-        "tls_key": str(key),
-    }
-    server.init()
-    server.write_config({"listen": [for_clients, for_servers], "federation": {"retry_pause": RETRY_PAUSE}})
+    server.init_with_federation(port, certificate, key, {"federation": {"retry_pause": RETRY_PAUSE}})
     return server

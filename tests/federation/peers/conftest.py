@@ -88,15 +88,7 @@ def tiny_server(
     outgoing = {"extra_ca_files": [str(authority.ca_file)], "allow_private_addresses": True}
     config = {"outgoing": outgoing, "identity": {"servers": ["*"]}}
     server = TinyServer(directory, server_name=f"localhost:{reached_at or port}", config=config)
-    for_clients = {"address": f"127.0.0.1:{server.port}", "serves": ["client", "media", "admin", "metrics"]}
-    for_servers = {
-        "address": f"127.0.0.1:{port}",
-        "serves": ["federation", "media"],
-        "tls_certificate": str(certificate),
-        "tls_key": str(key),
-    }
-    server.init()
-    server.write_config({"listen": [for_clients, for_servers]})
+    server.init_with_federation(port, certificate, key, media=True)
     return server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from tinyserver.accounts.registration import Registration
 from tinyserver.api.calls import Call, NoBody, NoQuery
 from tinyserver.api.rate_limits import Limit
-from tinyserver.api.routing import Answer, Auth, Surface, endpoint
+from tinyserver.api.routing import Answer, Auth, MethodT, Surface, endpoint
 from tinyserver.api.web.texts import preferred_language
 from tinyserver.protocol.errors import ThreepidMediumNotSupported
 from tinyserver.threepids.contacts import Contacts
@@ -21,27 +22,27 @@ _PASSWORD = "client-server-api#password-management"
 _CONTACTS = "client-server-api#adding-account-administrative-contact-information"
 
 
-class EmailBody(msgspec.Struct):
-    """Who wants a mail where. An identity server that is named is not asked: this server sends the mail itself."""
+class _TokenBody(msgspec.Struct, kw_only=True):
+    """Who wants a token. An identity server that is named is not asked: this server sends it itself."""
 
     client_secret: str
-    email: str
     send_attempt: int
     next_link: str | None = None
     id_server: str | None = None
     id_access_token: str | None = None
 
 
-class TelephoneBody(msgspec.Struct):
-    """Who wants a text message where."""
+class EmailBody(_TokenBody, kw_only=True):
+    """Where a mail is wanted."""
 
-    client_secret: str
+    email: str
+
+
+class TelephoneBody(_TokenBody, kw_only=True):
+    """Where a text message is wanted."""
+
     country: str
     phone_number: str
-    send_attempt: int
-    next_link: str | None = None
-    id_server: str | None = None
-    id_access_token: str | None = None
 
 
 class AddBody(msgspec.Struct):
@@ -50,6 +51,10 @@ class AddBody(msgspec.Struct):
     client_secret: str
     sid: str
     auth: dict[str, Any] | None = None
+
+
+def _token_endpoint(path: str, spec: str, body: type[_TokenBody]) -> Callable[[MethodT], MethodT]:
+    return endpoint("POST", f"{_V3}{path}/requestToken", spec=spec, auth=Auth.NONE, body=body, limit=Limit.MAIL)
 
 
 class ThreepidsApi:
@@ -62,14 +67,7 @@ class ThreepidsApi:
         self._validation = validation
         self._registration = registration
 
-    @endpoint(
-        "POST",
-        f"{_V3}/register/email/requestToken",
-        spec=_REGISTER,
-        auth=Auth.NONE,
-        body=EmailBody,
-        limit=Limit.MAIL,
-    )
+    @_token_endpoint("/register/email", _REGISTER, EmailBody)
     async def register_by_email(self, call: Call[EmailBody, NoQuery]) -> Answer:
         """Have a mail sent for making an account."""
         self._registration.check_open()
@@ -77,26 +75,12 @@ class ThreepidsApi:
             raise ThreepidMediumNotSupported("This server takes no mail addresses from those who register.")
         return await self._request(Purpose.REGISTER, call)
 
-    @endpoint(
-        "POST",
-        f"{_V3}/account/password/email/requestToken",
-        spec=_PASSWORD,
-        auth=Auth.NONE,
-        body=EmailBody,
-        limit=Limit.MAIL,
-    )
+    @_token_endpoint("/account/password/email", _PASSWORD, EmailBody)
     async def password_by_email(self, call: Call[EmailBody, NoQuery]) -> Answer:
         """Have a mail sent for a new password."""
         return await self._request(Purpose.PASSWORD, call)
 
-    @endpoint(
-        "POST",
-        f"{_V3}/account/3pid/email/requestToken",
-        spec=_CONTACTS,
-        auth=Auth.NONE,
-        body=EmailBody,
-        limit=Limit.MAIL,
-    )
+    @_token_endpoint("/account/3pid/email", _CONTACTS, EmailBody)
     async def add_by_email(self, call: Call[EmailBody, NoQuery]) -> Answer:
         """Have a mail sent for adding its address to an account."""
         return await self._request(Purpose.ADD, call)
@@ -107,30 +91,9 @@ class ThreepidsApi:
         language = preferred_language(call.headers.get("accept-language", ""))
         return {"sid": await self._validation.request(purpose, asked, language)}
 
-    @endpoint(
-        "POST",
-        f"{_V3}/register/msisdn/requestToken",
-        spec=_REGISTER,
-        auth=Auth.NONE,
-        body=TelephoneBody,
-        limit=Limit.MAIL,
-    )
-    @endpoint(
-        "POST",
-        f"{_V3}/account/password/msisdn/requestToken",
-        spec=_PASSWORD,
-        auth=Auth.NONE,
-        body=TelephoneBody,
-        limit=Limit.MAIL,
-    )
-    @endpoint(
-        "POST",
-        f"{_V3}/account/3pid/msisdn/requestToken",
-        spec=_CONTACTS,
-        auth=Auth.NONE,
-        body=TelephoneBody,
-        limit=Limit.MAIL,
-    )
+    @_token_endpoint("/register/msisdn", _REGISTER, TelephoneBody)
+    @_token_endpoint("/account/password/msisdn", _PASSWORD, TelephoneBody)
+    @_token_endpoint("/account/3pid/msisdn", _CONTACTS, TelephoneBody)
     async def by_telephone(self, call: Call[TelephoneBody, NoQuery]) -> Answer:
         """Text messages would need a provider, which this server does not have."""
         raise ThreepidMediumNotSupported("This server sends no text messages, so it takes no telephone numbers.")
