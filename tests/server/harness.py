@@ -30,7 +30,7 @@ from .client import SHARED_SECRET
 
 # The entry point as it is installed beside the interpreter that runs the tests.
 COMMAND = str(Path(sys.executable).with_name("tinyserver"))
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 # What may never stand in a log: an exception that nobody handled, or a record that the server itself calls an error.
 ALARMS = re.compile(
