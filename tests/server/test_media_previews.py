@@ -38,6 +38,7 @@ class Site(WebServer):
 
     async def _page(self, seen: Seen) -> Reply:
         status, headers, body = self.pages.get(seen.target, (404, {}, b""))
+        body = body.replace(b"{language}", seen.headers.get("accept-language", "").encode())
         return Reply(status, body, headers)
 
 
@@ -76,6 +77,13 @@ async def test_what_a_page_says(new_user: NewUser, server: TinyServer, site: Sit
     visits = len(site.seen)
     assert (await alice.request("GET", PATHS[1], params={"url": url}))["og:image"] == uri
     assert len(site.seen) == visits
+
+
+async def test_a_page_in_the_languages_of_each_reader(new_user: NewUser, server: TinyServer, site: Site) -> None:
+    alice = await new_user("alice")
+    url = site.html("/languages", "<title>in {language}</title>")
+    for language in ("de", "en", "de"):
+        assert (await preview(alice, url, headers={"Accept-Language": language}))["og:title"] == f"in {language}"
 
 
 async def test_pages_without_open_graph(new_user: NewUser, server: TinyServer, site: Site) -> None:

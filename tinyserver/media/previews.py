@@ -78,8 +78,9 @@ class Previews:
         self._blocked = tuple(domain.lower().strip(".") for domain in blocked)
         self._monotonic = monotonic
         self._pages = WorkerProcess("tinyserver.media.page_worker")
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._making: dict[str, asyncio.Task[bytes]] = {}
+        # By URL and languages.
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._making: dict[tuple[str, str], asyncio.Task[bytes]] = {}
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def of(self, url: str, language: str) -> bytes:
@@ -97,15 +98,16 @@ class Previews:
         if not self._enabled:
             raise Forbidden("This server makes no previews of links")
         url = self._checked(url)
-        kept = self._kept.get(url)
+        key = (url, language)
+        kept = self._kept.get(key)
         if kept is not None and kept.until > self._monotonic():
             return kept.text
-        making = self._making.get(url)
+        making = self._making.get(key)
         if making is None:
             if len(self._making) >= MAX_WAITING:
                 raise LimitExceeded(2000, "Many links are being looked at")
-            making = self._making[url] = asyncio.create_task(self._make(url, language))
-            making.add_done_callback(lambda task: self._made(url, task))
+            making = self._making[key] = asyncio.create_task(self._make(url, language))
+            making.add_done_callback(lambda task: self._made(key, task))
         try:
             return await asyncio.shield(making)
         except OutgoingError as error:
@@ -143,11 +145,11 @@ class Previews:
         except ValueError as error:
             raise InvalidParam("The page has a link that is no URL") from error
 
-    def _made(self, url: str, task: asyncio.Task[bytes]) -> None:
-        del self._making[url]
+    def _made(self, key: tuple[str, str], task: asyncio.Task[bytes]) -> None:
+        del self._making[key]
         if not task.cancelled() and task.exception() is None:
-            self._kept[url] = _Kept(task.result(), self._monotonic() + KEPT_SECONDS)
-            self._kept.move_to_end(url)
+            self._kept[key] = _Kept(task.result(), self._monotonic() + KEPT_SECONDS)
+            self._kept.move_to_end(key)
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
 
