@@ -187,6 +187,14 @@ async def test_ways_out_of_the_repository(new_user: NewUser, server: TinyServer,
         ("a/b" + "c" * 400, "a\r\nSet-Cookie: x", "application/octet-stream", 'attachment; filename="aSet-Cookie: x"'),
         ("text/plain", "\u202egnp.exe", "text/plain", 'inline; filename="gnp.exe"'),
         ("text/plain", "/", "text/plain", "inline"),
+        # What Macs call their screenshots, and a family.
+        ("image/png", "9.41\u202fAM.png", "image/png", "inline; filename*=utf-8''9.41%E2%80%AFAM.png"),
+        (
+            "image/png",
+            "\U0001f468\u200d\U0001f467",
+            "image/png",
+            "inline; filename*=utf-8''%F0%9F%91%A8%E2%80%8D%F0%9F%91%A7",
+        ),
     ],
 )
 async def test_hostile_names_and_types(

@@ -6,6 +6,7 @@ spec: client-server-api#matrix-content-mxc-uris, client-server-api#serving-inlin
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import quote
 
 from tinyserver.protocol.errors import NotFound
@@ -21,6 +22,9 @@ _INLINE |= {f"image/{kind}" for kind in ("jpeg", "gif", "png", "apng", "webp", "
 _INLINE |= {f"video/{kind}" for kind in ("mp4", "webm", "ogg", "quicktime")}
 _INLINE |= {f"audio/{kind}" for kind in ("mp4", "webm", "aac", "mpeg", "ogg", "wave", "wav", "x-wav", "x-pn-wav")}
 _INLINE |= {"audio/flac", "audio/x-flac"}
+# Control characters, overrides of the direction of writing, halves of characters, ends of lines and paragraphs.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = "\u200c\u200d"  # of letters in some scripts, and of emoji
 
 
 def check_uri(server_name: str, media_id: str) -> None:
@@ -40,8 +44,7 @@ def clean_name(file_name: str | None) -> str | None:
     if file_name is None:
         return None
     name = re.split(r"[/\\]", file_name)[-1]
-    name = "".join(character for character in name if character.isprintable())
-    # Overrides of the direction of writing are not printable, so they have gone as well.
+    name = "".join(each for each in name if each in _JOINERS or unicodedata.category(each) not in _INVISIBLE)
     return name.strip()[:MAX_NAME] or None
 
 
